@@ -1,0 +1,98 @@
+"""One way to talk between threads, processes and hosts: ports, messages and run loops."""
+
+from __future__ import annotations
+
+import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+if _os.name != "posix":
+    raise ImportError("portkit needs a POSIX system: Linux, or macOS; it does not run on Windows")
+
+from portkit.errors import (
+    BecameInvalidError,
+    CheckInError,
+    CheckInTimeoutError,
+    InvalidPortError,
+    LoopEndedError,
+    PortError,
+    ReceiveTimeoutError,
+    ReplyDroppedError,
+    SendTimeoutError,
+    TransportError,
+    WorkerDiedError,
+    WrongThreadError,
+)
+from portkit.message import PortMessage
+from portkit.port import Port, ReplyPort
+from portkit.registry import PORT_CLASSES as _PORT_CLASSES
+from portkit.registry import connect_port, open_port
+from portkit.registry import port_class as _port_class
+from portkit.runloop import (
+    COMMON_MODES,
+    DEFAULT_MODE,
+    Activity,
+    DescriptorSource,
+    InputSource,
+    Observer,
+    Ready,
+    RunLoop,
+    RunResult,
+    ThreadData,
+    Timer,
+)
+
+if _TYPE_CHECKING:
+    from portkit.address import Address
+    from portkit_transports.mach import MachPort
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "COMMON_MODES",
+    "DEFAULT_MODE",
+    "Activity",
+    "Address",
+    "BecameInvalidError",
+    "CheckInError",
+    "CheckInTimeoutError",
+    "DescriptorSource",
+    "InputSource",
+    "InvalidPortError",
+    "LoopEndedError",
+    "MachPort",
+    "Observer",
+    "Port",
+    "PortError",
+    "PortMessage",
+    "Ready",
+    "ReceiveTimeoutError",
+    "ReplyDroppedError",
+    "ReplyPort",
+    "RunLoop",
+    "RunResult",
+    "SendTimeoutError",
+    "ThreadData",
+    "Timer",
+    "TransportError",
+    "WorkerDiedError",
+    "WrongThreadError",
+    "connect_port",
+    "open_port",
+]
+
+
+def __getattr__(name: str) -> _Any:
+    """Load transports' port classes, and what needs pydantic, when they are first asked for."""
+    if name in _PORT_CLASSES:
+        value: _Any = _port_class(name)
+    elif name == "Address":
+        from portkit.address import Address as value  # noqa: PLC0415, N813
+    else:
+        raise AttributeError(f"module 'portkit' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

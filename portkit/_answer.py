@@ -1,0 +1,87 @@
+"""The place where one answer to one request arrives.
+
+Settling takes no lock, so that a finalizer may do it: the first to empty ``_open`` wins.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from portkit._wakeup import Waiter
+from portkit.errors import PortError, ReceiveTimeoutError
+from portkit.message import Envelope
+
+_ABANDONED = ReceiveTimeoutError("the requester stopped waiting")
+
+
+class Answer:
+    """What a requester waits for: an envelope, or the reason why none will come.
+
+    Args:
+        waiter: the requesting thread's.
+    """
+
+    __slots__ = ("_open", "_waiter", "outcome")
+
+    def __init__(self, waiter: Waiter) -> None:
+        self.outcome: Envelope | PortError | None = None
+        self._waiter = waiter
+        self._open = [None]
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome is there."""
+        return self.outcome is not None
+
+    def settle(self, outcome: Envelope | PortError) -> bool:
+        """Set the outcome and wake the requester; False if it was settled before. Any thread."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        self.outcome = outcome
+        self._waiter.ring()
+        return True
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the requester gave up: an answer now is late and goes nowhere (M10)."""
+        return isinstance(self.outcome, ReceiveTimeoutError)
+
+    def wait(self, timeout: float | None) -> None:
+        """Block up to ``timeout`` seconds for the outcome, running nothing else meanwhile."""
+        waiter = self._waiter
+        deadline = None if timeout is None else monotonic() + timeout
+        remaining = timeout
+        try:
+            while True:
+                waiter.armed = self
+                if self.outcome is not None or (remaining is not None and remaining <= 0):
+                    return
+                waiter.sleep(remaining)
+                if deadline is not None:
+                    remaining = deadline - monotonic()
+        finally:
+            waiter.armed = None
+
+    def abandon(self) -> None:
+        """Give up waiting: what is answered from now on goes nowhere."""
+        self.settle(_ABANDONED)
+
+    def result(self, timeout: float | None) -> Envelope:
+        """The answer; closes the place if there is none, so that a late one goes nowhere.
+
+        Raises:
+            ReceiveTimeoutError: no outcome yet.
+            PortError: the outcome is an error.
+        """
+        self.settle(
+            ReceiveTimeoutError(
+                f"no answer within {timeout} s: raise reply_timeout=, or look at the receiver"
+            )
+        )
+        outcome = self.outcome
+        if isinstance(outcome, tuple):
+            return outcome
+        assert outcome is not None, "settled above, if not before"
+        raise outcome

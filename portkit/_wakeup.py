@@ -1,0 +1,111 @@
+"""Waking a blocked thread: a pipe to ring, and the one waiter of each thread that sleeps on it.
+
+The pipe is only a doorbell: what happened is always recorded elsewhere, under the eyes of both
+sides, before it rings. So a ring too many costs one look, and a ring is skipped whenever the
+thread is not asleep. Ringing takes no lock; signal handlers and finalizers may do it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from portkit import _fork
+
+_LONGEST_SLEEP = 3600.0
+"""Seconds slept at a time: poll(2) counts milliseconds in an int. Callers look at the clock."""
+
+
+class Pipe:
+    """A non-blocking pipe, closed when the last reference goes.
+
+    Closing by reference count, not by call, keeps a thread that is just ringing from writing
+    into a descriptor that was closed and reused meanwhile.
+    """
+
+    __slots__ = ("__weakref__", "read_fd", "write_fd")
+
+    def __init__(self) -> None:
+        self.read_fd = self.write_fd = -1
+        self.read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.read_fd, False)
+        os.set_blocking(self.write_fd, False)
+        _fork.close_in_child(self)
+
+    def ring(self) -> None:
+        """Make the read end readable. A full pipe is readable already."""
+        try:
+            os.write(self.write_fd, b"\0")
+        except BlockingIOError:
+            pass
+
+    def drain(self) -> None:
+        """Make the read end not readable, until the next ring."""
+        try:
+            while len(os.read(self.read_fd, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+    def close_in_child(self) -> None:
+        """Close this process's copies (the class says why nobody else calls this)."""
+        read_fd, self.read_fd = self.read_fd, -1
+        write_fd, self.write_fd = self.write_fd, -1
+        if read_fd >= 0:
+            os.close(read_fd)
+        if write_fd >= 0:
+            os.close(write_fd)
+
+    __del__ = close_in_child
+
+
+class Waiter:
+    """What one thread sleeps on, whatever it waits for: messages, an answer, room, its loop.
+
+    Protocol: the sleeper sets ``armed`` to the object it waits for, looks at that object once
+    more, then calls :meth:`sleep`. Whoever changes the object afterwards looks at ``armed`` and
+    rings if it is that object. One of the two always sees the other.
+    """
+
+    __slots__ = ("_pipe", "_poll", "armed")
+
+    def __init__(self) -> None:
+        self.armed: object = None
+        self._pipe: Pipe | None = Pipe()
+        self._poll = select.poll()
+        self._poll.register(self._pipe.read_fd, select.POLLIN)
+
+    @property
+    def read_fd(self) -> int:
+        """The descriptor that a ring makes readable, for a poller that watches others too."""
+        return -1 if self._pipe is None else self._pipe.read_fd
+
+    @property
+    def write_fd(self) -> int:
+        """The descriptor to write a byte into from C, as ``signal.set_wakeup_fd`` does."""
+        return -1 if self._pipe is None else self._pipe.write_fd
+
+    def ring(self) -> None:
+        """Wake the thread if it sleeps, or is about to; many rings at once cost one write."""
+        if self.armed is not None:
+            self.armed = None
+            pipe = self._pipe
+            if pipe is not None:
+                pipe.ring()
+
+    def sleep(self, timeout: float | None) -> None:
+        """Block until a ring, about ``timeout`` seconds (None: for ever), or for no reason."""
+        pipe = self._pipe
+        assert pipe is not None, "a waiter sleeps on its own thread, which is alive"
+        if self._poll.poll(None if timeout is None else min(timeout, _LONGEST_SLEEP) * 1000.0):
+            pipe.drain()
+
+    def drain(self) -> None:
+        """Take the ring that a poller saw on :attr:`read_fd`."""
+        if self._pipe is not None:
+            self._pipe.drain()
+
+    def close(self) -> None:
+        """Let go of the pipe. Later rings do nothing."""
+        self.armed = None
+        self._pipe = None

@@ -1,0 +1,90 @@
+"""Every exception portkit raises on purpose.
+
+::
+
+    PortError
+    ├── InvalidPortError (-3)           the port was invalid before the call
+    │   └── BecameInvalidError (-5)     it became invalid while the call waited
+    ├── SendTimeoutError (-1)           also a TimeoutError: no room in time
+    ├── ReceiveTimeoutError (-2)        also a TimeoutError: no answer or message in time
+    ├── TransportError (-4)             a transport is unknown or failed
+    ├── ReplyDroppedError               the receiver let a request go unanswered
+    ├── CheckInError                    a worker's check-in was refused or failed
+    │   ├── CheckInTimeoutError         also a TimeoutError: workers are missing
+    │   └── WorkerDiedError             a worker ended when it should not have
+    ├── LoopEndedError                  the run loop's thread has ended, or the process forked
+    └── WrongThreadError                also a RuntimeError: only the owning thread may do this
+
+The numbers are CFMessagePort's result codes (M1), as ``code`` on the class. A ``TypeError`` or
+``ValueError`` means that the caller's arguments are wrong and that nothing was done.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PortError(Exception):
+    """The root of portkit's errors.
+
+    Attributes:
+        code: CFMessagePort's result code for this outcome (M1), or None where it has none.
+        accepted: how many messages a failed ``send_many`` had delivered before the error.
+    """
+
+    code: ClassVar[int | None] = None
+    accepted: int = 0
+
+
+class InvalidPortError(PortError):
+    """The port is invalid: it was invalidated, its thread ended, or the process forked."""
+
+    code = -3
+
+
+class BecameInvalidError(InvalidPortError):
+    """The port became invalid while the call waited for room or for an answer."""
+
+    code = -5
+
+
+class SendTimeoutError(PortError, TimeoutError):
+    """The receiver's queue had no room in time. Nothing of the message was sent."""
+
+    code = -1
+
+
+class ReceiveTimeoutError(PortError, TimeoutError):
+    """No message, or no answer to a request, arrived in time."""
+
+    code = -2
+
+
+class TransportError(PortError):
+    """A transport is unknown, cannot do what was asked, or failed."""
+
+    code = -4
+
+
+class ReplyDroppedError(PortError):
+    """The request was received, but whoever held it let it go without an answer."""
+
+
+class CheckInError(PortError):
+    """A worker's check-in was refused or could not be completed."""
+
+
+class CheckInTimeoutError(CheckInError, TimeoutError):
+    """Not every worker checked in in time; the message names those missing."""
+
+
+class WorkerDiedError(CheckInError):
+    """A worker ended when it should not have; the message holds its traceback."""
+
+
+class LoopEndedError(PortError):
+    """The run loop's thread has ended (or this process is a fork); it runs nothing any more."""
+
+
+class WrongThreadError(PortError, RuntimeError):
+    """The call belongs on another thread; the message names both."""

@@ -1,0 +1,452 @@
+"""The receive right: a port whose messages arrive in this process."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from portkit import _fork, _thread
+from portkit._report import report
+from portkit._wakeup import Pipe
+from portkit.errors import (
+    BecameInvalidError,
+    InvalidPortError,
+    LoopEndedError,
+    PortError,
+    ReceiveTimeoutError,
+)
+from portkit.mailbox import Mailbox
+from portkit.message import Envelope, PortMessage, arrived
+from portkit.port import Port, PortHandler, ReplyPort, check_timeout
+
+if TYPE_CHECKING:
+    from portkit.runloop.loop import RunLoop
+    from portkit.runloop.mode import ReadySlot
+
+
+class _Handler(NamedTuple):
+    call: PortHandler
+    loop: RunLoop | None
+
+
+class _Doorbell(Pipe):
+    """The pipe behind :meth:`LocalPort.fileno`; dropping a port that has one is a mistake."""
+
+    __slots__ = ("given_up", "owner")
+
+    def __init__(self, owner: str) -> None:
+        super().__init__()
+        self.owner = owner
+        self.given_up = False
+
+    def __del__(self) -> None:
+        if self.read_fd >= 0 and not self.given_up:
+            warnings.warn(
+                f"{self.owner} was dropped with its descriptor open: call invalidate()",
+                ResourceWarning,
+                stacklevel=2,
+            )
+        self.close_in_child()
+
+
+class LocalPort(Port):
+    """A port with a bounded queue and one consumer.
+
+    The consumer is one run loop (in any number of its modes), or a foreign event loop through
+    :meth:`fileno` and :meth:`process`, or a thread in :meth:`receive`; mixing them raises.
+
+    The delegate is a callable taking a :class:`~portkit.PortMessage`; or an object with
+    ``handle_port_message(message)``; or one with ``handle_raw_message(port, msgid, components,
+    reply_port)``, for which no message object is made and which wins if there are both (P1). It
+    is looked up once, when it is set, and held until the port is invalidated. What it returns
+    answers a request: bytes or components; None answers with empty data (M11). If it raises, the
+    requester gets ``ReplyDroppedError``, and the error goes to the run loop's exception handler.
+
+    Args:
+        delegate: what handles arriving messages; may be set later.
+        queue_limit: how many messages may lie here unread before senders wait.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+    """
+
+    __slots__ = (
+        "_delegate",
+        "_doorbell",
+        "_generation",
+        "_handle",
+        "_handlers",
+        "_loop",
+        "_mailbox",
+        "_no_senders_handlers",
+        "_raw",
+        "_receiver",
+        "_sender_count",
+        "_slots",
+    )
+
+    def __init__(self, delegate: Any = None, *, queue_limit: int = 1024) -> None:
+        if isinstance(queue_limit, bool) or not isinstance(queue_limit, int):
+            raise TypeError(f"queue_limit must be an int, not {type(queue_limit).__name__}")
+        if queue_limit < 1:
+            raise ValueError(f"queue_limit must be at least 1, not {queue_limit}")
+        self._generation = _fork.generation
+        self._mailbox = Mailbox(queue_limit)
+        self._loop: RunLoop | None = None
+        self._slots: tuple[ReadySlot, ...] = ()
+        self._doorbell: _Doorbell | None = None
+        self._receiver = 0
+        self._handlers: list[_Handler] = []
+        self._no_senders_handlers: list[_Handler] = []
+        self._sender_count = 0
+        self.delegate = delegate
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether messages can still arrive."""
+        return not self._mailbox.closed and self._generation == _fork.generation
+
+    @property
+    def is_remote(self) -> bool:
+        """False: this is the receive right."""
+        return False
+
+    @property
+    def queue_limit(self) -> int:
+        """How many messages may lie here unread before senders wait."""
+        return self._mailbox.limit
+
+    @property
+    def pending(self) -> int:
+        """How many messages lie here unread."""
+        return len(self._mailbox.queue)
+
+    @property
+    def delegate(self) -> Any:
+        """What handles arriving messages; see the class. None after invalidation."""
+        return self._delegate
+
+    @delegate.setter
+    def delegate(self, delegate: Any) -> None:
+        self._raw: Callable[..., Any] | None = getattr(delegate, "handle_raw_message", None)
+        handle = getattr(delegate, "handle_port_message", None)
+        if handle is None and callable(delegate):
+            handle = delegate
+        if delegate is not None and self._raw is None and handle is None:
+            raise TypeError(
+                f"{type(delegate).__name__} cannot be a delegate: it is not callable and has "
+                "neither handle_port_message(message) nor handle_raw_message(port, msgid, "
+                "components, reply_port)"
+            )
+        self._handle: Callable[[PortMessage], Any] | None = handle
+        self._delegate = delegate
+
+    # Sending.
+
+    def _post(self, envelope: Envelope, timeout: float | None) -> None:
+        self._mailbox.put(envelope, timeout)
+
+    def _post_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
+        return self._mailbox.put_many(envelopes, timeout)
+
+    def _check_served(self, reply_mode: str | None) -> None:
+        loop = self._loop
+        if loop is None or loop.ident != get_ident():
+            return
+        modes = [slot.mode.name for slot in self._slots]
+        if reply_mode is None or reply_mode not in modes:
+            raise PortError(
+                f"only this thread's run loop serves {self!r}, in {modes}, and it would not run "
+                f"while the request waits: pass reply_mode= one of these modes"
+            )
+
+    # Delivery.
+
+    def deliver(self) -> bool:
+        """Take one message and give it to the delegate; False where there was none.
+
+        For the consumer only. What the delegate raises comes out; the message of an exception
+        that strikes before the delegate begins (a signal) goes back to the head of the queue.
+        """
+        mailbox = self._mailbox
+        queue = mailbox.queue
+        if not queue:
+            mailbox.rest()
+            return False
+        begun = False
+        envelope = None
+        try:
+            envelope = queue[0]
+            queue.popleft()
+            if queue:
+                self._queue_slots()
+            else:
+                mailbox.rest()
+            if mailbox.senders:
+                mailbox.wake_sender()
+            raw = self._raw
+            handle = self._handle
+            msgid, components, reply_port = envelope
+            begun = True
+            if raw is not None:
+                result = raw(self, msgid, components, reply_port)
+            elif handle is not None:
+                result = handle(arrived(envelope, self))
+            else:
+                raise PortError("a message was dropped: set the port's delegate before scheduling")
+            if type(reply_port) is ReplyPort:
+                if result is not None:
+                    reply_port.answer(result)
+                elif not (reply_port.used or reply_port.deferred):
+                    reply_port.answer(None)
+        except BaseException:
+            if begun:
+                if envelope is not None and type(envelope[2]) is ReplyPort:
+                    envelope[2]._drop()
+            elif mailbox.closed:
+                return False
+            elif envelope is not None and not (queue and queue[0] is envelope):
+                mailbox.put_back(envelope)
+            raise
+        return True
+
+    def receive(self, timeout: float | None) -> PortMessage:
+        """Block until a message is there and take it, on a thread that runs no loop.
+
+        Args:
+            timeout: seconds to wait; 0 or less looks once, None waits for ever.
+
+        Raises:
+            ReceiveTimeoutError: no message in time (-2).
+            InvalidPortError: the port was invalid already (-3).
+            BecameInvalidError: it became invalid during the wait (-5).
+            PortError: another consumer serves the port.
+        """
+        check_timeout(timeout)
+        self._check_fork()
+        mailbox = self._mailbox
+        with mailbox.lock:
+            self._check_consumer()
+            if mailbox.closed:
+                raise InvalidPortError(f"{self!r} is invalid; nothing arrives at it any more")
+            self._receiver = get_ident()
+        waiter = _thread.current().waiter
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
+            mailbox.attach(waiter.ring, self._receiver)
+            while True:
+                waiter.armed = mailbox
+                mailbox.signalled = False
+                if mailbox.queue:
+                    try:
+                        envelope = mailbox.queue.popleft()
+                    except IndexError:
+                        pass
+                    else:
+                        if mailbox.senders:
+                            mailbox.wake_sender()
+                        return arrived(envelope, self)
+                if mailbox.closed:
+                    raise BecameInvalidError(f"{self!r} became invalid while waiting")
+                remaining = None if deadline is None else deadline - monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise ReceiveTimeoutError(f"no message at {self!r} within {timeout} s")
+                waiter.sleep(remaining)
+        finally:
+            waiter.armed = None
+            mailbox.detach()
+            self._receiver = 0
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while messages are waiting, for foreign event loops.
+
+        It is opened at the first call, closed by :meth:`invalidate`, and level-triggered: when it
+        is readable call :meth:`process`. Take it out of the event loop before invalidating.
+
+        Raises:
+            InvalidPortError: the port is invalid.
+            PortError: another consumer serves the port.
+        """
+        doorbell = self._doorbell
+        if doorbell is None:
+            doorbell = self._open_doorbell()
+        return doorbell.read_fd
+
+    def _open_doorbell(self) -> _Doorbell:
+        self._check_fork()
+        with self._mailbox.lock:
+            if self._mailbox.closed:
+                raise InvalidPortError(f"{self!r} is invalid and has no descriptor")
+            self._check_consumer()
+            doorbell = self._doorbell = _Doorbell(repr(self))
+        self._mailbox.attach(doorbell.ring)
+        return doorbell
+
+    def process(self, limit: int = 64) -> int:
+        """Deliver up to ``limit`` waiting messages to the delegate without blocking.
+
+        Returns:
+            How many were delivered; 0 is normal: :meth:`fileno` may be readable for nothing.
+
+        Raises:
+            PortError: another consumer serves the port.
+        """
+        if not self.is_valid:
+            return 0
+        doorbell = self._doorbell or self._open_doorbell()
+        delivered = 0
+        while delivered < limit:
+            try:
+                if not self.deliver():
+                    break
+            except Exception as error:
+                report("a port's delegate raised", error, self)
+            delivered += 1
+        if not self._mailbox.queue:
+            doorbell.drain()
+            self._mailbox.rest()
+        return delivered
+
+    # The run loop's side.
+
+    def schedule(self, loop: RunLoop, mode: str) -> None:
+        """Have ``loop`` deliver this port's messages in ``mode``; called by ``add_port``.
+
+        Raises:
+            PortError: another consumer serves the port.
+        """
+        self._check_fork()
+        slot = loop._ready_slot(self, mode)
+        with self._mailbox.lock:
+            self._check_consumer(loop)
+            self._loop = loop
+            self._slots += (slot,)
+        self._mailbox.attach(self._notify, loop.ident)
+
+    def unschedule(self, loop: RunLoop, mode: str) -> None:
+        """Undo :meth:`schedule`; called by ``remove_port``. Messages stay in the queue."""
+        with self._mailbox.lock:
+            for slot in self._slots:
+                if slot.mode.name == mode:
+                    slot.active = False
+            self._slots = tuple([slot for slot in self._slots if slot.active])
+            if not self._slots:
+                self._loop = None
+                self._mailbox.detach()
+
+    def _queue_slots(self) -> None:
+        for slot in self._slots:
+            if not slot.queued:
+                slot.queued = True
+                slot.mode.ready.append(slot)
+
+    def _notify(self) -> None:
+        self._queue_slots()
+        for slot in self._slots:
+            if slot.waiter.armed is slot.mode:
+                slot.waiter.ring()
+
+    def _check_consumer(self, loop: RunLoop | None = None) -> None:
+        """Raise if anyone but ``loop`` takes this port's messages."""
+        if self._loop is not None and self._loop is not loop:
+            raise PortError(
+                f"{self!r} is served by the run loop of thread "
+                f"{_thread.thread_name(self._loop.ident)}: remove it there first"
+            )
+        if self._doorbell is not None:
+            raise PortError(f"{self!r} is served through fileno() and process(); it has one consumer")
+        if self._receiver:
+            raise PortError(
+                f"thread {_thread.thread_name(self._receiver)} is in receive() on {self!r}; "
+                "a port has one consumer at a time"
+            )
+
+    # Endings.
+
+    def invalidate(self) -> None:
+        """End the port. Any thread; idempotent; never waits for a callback.
+
+        Unread messages are destroyed: requests among them fail with ``BecameInvalidError``.
+        Messages already taken can still be answered. On the delivering thread no callback starts
+        after this returns; from another thread at most one may be under way.
+        """
+        unread = self._mailbox.close()
+        if unread is None:
+            return
+        for envelope in unread:
+            if type(envelope[2]) is ReplyPort:
+                envelope[2].fail(BecameInvalidError("the port was invalidated with the request unread"))
+        unread.clear()
+        handlers, self._handlers = self._handlers, []
+        try:
+            self._withdraw()
+            for handler in handlers:
+                self._call_handler(handler)
+        finally:
+            doorbell, self._doorbell = self._doorbell, None
+            if doorbell is not None:
+                doorbell.given_up = True
+            loop = self._loop
+            if loop is not None:
+                loop._forget_port(self)
+            self._mailbox.detach()
+            self._no_senders_handlers = []
+            self.delegate = None
+
+    def _withdraw(self) -> None:
+        """Give up what a transport's port owns beside its queue: names, sockets (M15)."""
+
+    def add_invalidation_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+        """As :meth:`Port.add_invalidation_handler`."""
+        record = _Handler(handler, loop or _thread.current().loop)
+        if not callable(handler):
+            raise TypeError(f"an invalidation handler is called with the port; got {handler!r}")
+        if self._generation == _fork.generation:
+            with self._mailbox.lock:
+                if not self._mailbox.closed:
+                    self._handlers.append(record)
+                    return
+        self._call_handler(record)
+
+    def add_no_senders_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+        """As :meth:`Port.add_no_senders_handler`. Called each time the last one goes."""
+        self._check_fork()
+        with self._mailbox.lock:
+            self._no_senders_handlers.append(_Handler(handler, loop or _thread.current().loop))
+
+    def _add_sender(self) -> None:
+        """For links: one more peer holds an exported right to this port."""
+        with self._mailbox.lock:
+            self._sender_count += 1
+
+    def _drop_sender(self) -> None:
+        """For links: a peer's last right to this port is gone."""
+        with self._mailbox.lock:
+            self._sender_count -= 1
+            handlers = list(self._no_senders_handlers) if self._sender_count == 0 else []
+        for handler in handlers:
+            self._call_handler(handler)
+
+    def _call_handler(self, handler: _Handler) -> None:
+        """Call it here, or have the loop it belongs to perform it; a loop that ended cannot."""
+        if handler.loop is not None and handler.loop.ident != get_ident():
+            try:
+                handler.loop.perform(handler.call, self)
+            except LoopEndedError:
+                pass
+            return
+        try:
+            handler.call(self)
+        except Exception as error:
+            report("a port's handler raised", error, self)
+
+    def _check_fork(self) -> None:
+        if self._generation != _fork.generation:
+            raise InvalidPortError(f"{self!r} was made before this process was forked: make a new one")
+
+    def __repr__(self) -> str:
+        state = f"{self.pending} pending" if self.is_valid else "invalid"
+        return f"<{type(self).__name__} {id(self):#x} {state}>"

@@ -1,0 +1,218 @@
+"""The bounded queue of a receive right: any thread puts, one consumer takes.
+
+The lock guards what putting must see whole (open, room, order); it is re-entrant, so that a
+finalizer or a signal handler that sends while this thread is inside finds no deadlock. Taking
+needs no lock: there is one consumer, and a deque's ends are safe against each other.
+
+The consumer is told once when an empty mailbox gets a message (``signalled``), not for each one:
+waking only who sleeps is what makes a port fast.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import RLock, get_ident
+from time import monotonic
+
+from portkit import _fork, _thread
+from portkit._wakeup import Waiter
+from portkit.errors import BecameInvalidError, InvalidPortError, SendTimeoutError
+from portkit.message import Envelope
+
+
+class Mailbox:
+    """Envelopes between senders and one consumer.
+
+    Args:
+        limit: how many envelopes may lie here unread.
+
+    Attributes:
+        queue: the envelopes, oldest first.
+        on_ready: called without the lock, on a sender's thread, when there is something to take
+            and the consumer was not told yet; None while there is no consumer.
+        signalled: the consumer was told and has not found the queue empty since.
+        senders: the waiters of threads that wait for room.
+        consumer_ident: the thread that alone empties this mailbox, or 0 where that is not fixed.
+        closed: no more envelopes; set under the lock.
+        lock: see above; also guards who the consumer is.
+    """
+
+    __slots__ = (
+        "_generation",
+        "closed",
+        "consumer_ident",
+        "limit",
+        "lock",
+        "on_ready",
+        "queue",
+        "senders",
+        "signalled",
+    )
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.queue: deque[Envelope] = deque()
+        self.on_ready: Callable[[], None] | None = None
+        self.signalled = False
+        self.senders: deque[Waiter] = deque()
+        self.consumer_ident = 0
+        self.closed = False
+        self.lock = RLock()
+        self._generation = _fork.generation
+
+    def put(self, envelope: Envelope, timeout: float | None) -> None:
+        """Append one envelope, waiting up to ``timeout`` seconds for room (P6, P7).
+
+        Raises:
+            InvalidPortError: closed before the call, or a fork lies between.
+            BecameInvalidError: closed while the call waited.
+            SendTimeoutError: no room in time, or only this thread could make room.
+        """
+        if self._generation != _fork.generation:
+            raise InvalidPortError(_FORKED)
+        with self.lock:
+            if self.closed:
+                raise InvalidPortError(_CLOSED)
+            full = len(self.queue) >= self.limit
+            if not full:
+                self.queue.append(envelope)
+                if self.signalled:
+                    return
+                self.signalled = True
+        if full:
+            self._put_waiting((envelope,), 0, timeout)
+        elif (ready := self.on_ready) is not None:
+            ready()
+
+    def put_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
+        """Append all envelopes, as :meth:`put`; the error's ``accepted`` says how many went in."""
+        if self._generation != _fork.generation:
+            raise InvalidPortError(_FORKED)
+        accepted = self._put_some(envelopes, 0, InvalidPortError)
+        if accepted < len(envelopes):
+            self._put_waiting(envelopes, accepted, timeout)
+        return len(envelopes)
+
+    def put_back(self, envelope: Envelope) -> None:
+        """Return an envelope that was taken but not delivered to the head of the queue."""
+        self.queue.appendleft(envelope)
+        self._tell()
+
+    def rest(self) -> None:
+        """For the consumer: it found the queue empty and wants to be told of the next envelope."""
+        self.signalled = False
+        if self.queue:
+            self._tell()
+
+    def wake_sender(self) -> None:
+        """For the consumer: there is room for the sender that has waited longest."""
+        try:
+            waiter = self.senders.popleft()
+        except IndexError:
+            return
+        if waiter.armed is self:
+            waiter.ring()
+
+    def attach(self, on_ready: Callable[[], None], consumer_ident: int = 0) -> None:
+        """Give the mailbox its consumer, which is told at once if envelopes lie here."""
+        with self.lock:
+            self.on_ready = on_ready
+            self.consumer_ident = consumer_ident
+            self.signalled = bool(self.queue)
+        if self.signalled:
+            on_ready()
+
+    def detach(self) -> None:
+        """Take the consumer away; what arrives from now on waits for the next one."""
+        self.on_ready = None
+        self.consumer_ident = 0
+
+    def close(self) -> list[Envelope] | None:
+        """Refuse all further envelopes, wake who waits, and return what was unread.
+
+        None where it was closed before, and in a forked child, where it only closes.
+        """
+        if self._generation != _fork.generation:
+            self.closed = True
+            return None
+        with self.lock:
+            if self.closed:
+                return None
+            self.closed = True
+            unread = list(self.queue)
+            self.queue.clear()
+        for waiter in list(self.senders):
+            waiter.ring()
+        self._tell()
+        return unread
+
+    def _tell(self) -> None:
+        self.signalled = True
+        if (ready := self.on_ready) is not None:
+            ready()
+
+    def _put_some(
+        self, envelopes: Sequence[Envelope], start: int, closed: type[InvalidPortError]
+    ) -> int:
+        """Append as many as there is room for, from ``start``; return the index of the rest."""
+        with self.lock:
+            if self.closed:
+                raise closed(_CLOSED)
+            end = min(len(envelopes), start + max(0, self.limit - len(self.queue)))
+            if end == start:
+                return start
+            self.queue.extend(envelopes[start:end])
+            tell = not self.signalled
+        if tell:
+            self._tell()
+        return end
+
+    def _put_waiting(
+        self, envelopes: Sequence[Envelope], accepted: int, timeout: float | None
+    ) -> None:
+        if timeout is not None and timeout <= 0:
+            raise self._full(accepted, "has no room")
+        if self.consumer_ident == get_ident():
+            raise self._full(accepted, "is full, and only this thread's run loop can empty it")
+        deadline = None if timeout is None else monotonic() + timeout
+        waiter = _thread.current().waiter
+        try:
+            while True:
+                self.senders.append(waiter)
+                waiter.armed = self
+                accepted = self._put_some(envelopes, accepted, BecameInvalidError)
+                if accepted == len(envelopes):
+                    return
+                remaining = None if deadline is None else deadline - monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise self._full(accepted, f"had no room for {timeout} s")
+                waiter.sleep(remaining)
+                self._forget_sender(waiter)
+        except BecameInvalidError as error:
+            error.accepted = accepted
+            raise
+        finally:
+            waiter.armed = None
+            self._forget_sender(waiter)
+            # The wake-up this thread got may have been meant for room it did not use.
+            if self.senders and len(self.queue) < self.limit:
+                self.wake_sender()
+
+    def _forget_sender(self, waiter: Waiter) -> None:
+        try:
+            self.senders.remove(waiter)
+        except ValueError:
+            pass
+
+    def _full(self, accepted: int, what: str) -> SendTimeoutError:
+        error = SendTimeoutError(
+            f"the port's queue of {self.limit} {what}: raise timeout= or queue_limit=, "
+            "or let the receiver keep up"
+        )
+        error.accepted = accepted
+        return error
+
+
+_CLOSED = "the port is invalid: it was invalidated or its thread ended; get a new one"
+_FORKED = "the port was made before this process was forked: make a new one in the child"

@@ -1,0 +1,374 @@
+"""The abstract port, and the send-once right that answers a request.
+
+Sending is the same for every port; a subclass says how an envelope gets to the receive right
+(:meth:`Port._post`). Receiving belongs to :class:`portkit.local_port.LocalPort`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
+
+from typing_extensions import Self
+
+from portkit import _fork, _thread
+from portkit._answer import Answer
+from portkit.errors import InvalidPortError, PortError, ReplyDroppedError
+from portkit.message import (
+    MAX_MSGID,
+    Component,
+    ComponentObject,
+    Components,
+    Envelope,
+    PortMessage,
+    arrived,
+    check_envelope,
+    pack,
+)
+from portkit.runloop.loop import RunLoop
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from portkit.address import Address
+
+PortHandler: TypeAlias = "Callable[[Port], object]"
+"""An invalidation or no-senders handler: called with the port."""
+
+
+class Port(ComponentObject, ABC):
+    """A capability to send messages to whoever owns the receive right.
+
+    Any thread may send through, hand on, or invalidate a port. Ports are equal when they are the
+    same right. A port is a context manager: leaving the block invalidates it.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    _answers_once: ClassVar[bool] = False
+
+    # What every kind of port says of itself.
+
+    @property
+    @abstractmethod
+    def is_valid(self) -> bool:
+        """Whether messages can still be accepted. False for ever once False."""
+
+    @property
+    @abstractmethod
+    def is_remote(self) -> bool:
+        """Whether this is a send right only, the receive right being somebody else's."""
+
+    @property
+    def name(self) -> str | None:
+        """The name under which others find the port, or None."""
+        return None
+
+    @property
+    def address(self) -> Address | None:
+        """The address at which others reach the port, or None."""
+        return None
+
+    @abstractmethod
+    def invalidate(self) -> None:
+        """End the port: nothing is sent through it or received at it any more. Idempotent."""
+
+    @abstractmethod
+    def _post(self, envelope: Envelope, timeout: float | None) -> None:
+        """Get a checked envelope accepted within ``timeout`` seconds, or raise; all or nothing."""
+
+    def _post_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
+        """As :meth:`_post`, in order; the error's ``accepted`` counts those that went through."""
+        for accepted, envelope in enumerate(envelopes):
+            try:
+                self._post(envelope, timeout)
+            except PortError as error:
+                error.accepted = accepted
+                raise
+        return len(envelopes)
+
+    # Sending.
+
+    def send(
+        self,
+        components: Components = (),
+        *,
+        msgid: int = 0,
+        reply_port: Port | None = None,
+        timeout: float | None = 5.0,
+    ) -> None:
+        """Send one message; return once it is accepted, not once it is handled.
+
+        Args:
+            components: one component or an iterable of them; see :mod:`portkit.message`.
+            msgid: what the message means, 0 to 2**32-1.
+            reply_port: a port at which the receiver can answer, or check in its own way.
+            timeout: seconds to wait for room in the receiver's queue; 0 or less is one
+                non-blocking try (P6), None waits for ever.
+
+        Raises:
+            InvalidPortError: the port was invalid already (-3).
+            BecameInvalidError: it became invalid during the wait (-5).
+            SendTimeoutError: no room in time (-1); nothing was sent.
+            TypeError, ValueError: an argument is wrong; nothing was sent.
+        """
+        if type(components) is bytes:
+            packed: tuple[Component, ...] = (components,)
+        else:
+            packed = pack(components)
+        if type(msgid) is not int or not 0 <= msgid <= MAX_MSGID or reply_port is not None:
+            check_envelope(msgid, reply_port)
+        if timeout is not None and not timeout >= 0.0:
+            check_timeout(timeout)
+        self._post((msgid, packed, reply_port), timeout)
+
+    def send_many(
+        self,
+        messages: Iterable[PortMessage | Components],
+        *,
+        timeout: float | None = 5.0,
+    ) -> int:
+        """Send messages in order, in as few steps as the transport can; return how many.
+
+        Every message is checked before the first is sent.
+
+        Args:
+            messages: messages, or the components of messages with msgid 0.
+            timeout: seconds for all of them together; 0 or less is one non-blocking try.
+
+        Raises:
+            PortError: as :meth:`send`; the error's ``accepted`` says how many went through.
+            TypeError, ValueError: a message is wrong, or addressed to another port; nothing was
+                sent.
+        """
+        if isinstance(messages, bytes | PortMessage | ComponentObject):
+            raise TypeError("send_many takes an iterable of messages; for one message use send")
+        if timeout is not None:
+            check_timeout(timeout)
+        return self._post_many([self._envelope(message) for message in messages], timeout)
+
+    def _envelope(self, message: PortMessage | Components) -> Envelope:
+        if not isinstance(message, PortMessage):
+            return (0, pack(message), None)
+        if message.send_port is not None and message.send_port != self:
+            raise ValueError(f"{message!r} is addressed to another port than the one sending it")
+        return (message.msgid, message.components, message.receive_port)
+
+    def request(
+        self,
+        components: Components = (),
+        *,
+        msgid: int = 0,
+        send_timeout: float | None = 5.0,
+        reply_timeout: float | None = 5.0,
+        reply_mode: str | None = None,
+    ) -> PortMessage:
+        """Send a message and wait for its answer (CFMessagePortSendRequest, M9-M14).
+
+        While it waits the thread runs no callback at all, unless ``reply_mode`` names a mode of
+        its run loop to be run meanwhile.
+
+        Args:
+            components: one component or an iterable of them.
+            msgid: what the message means, 0 to 2**32-1.
+            send_timeout: seconds to wait for room in the receiver's queue.
+            reply_timeout: seconds to wait for the answer once the message is accepted; 0 or less
+                looks once.
+            reply_mode: the mode of the current run loop to run while waiting.
+
+        Raises:
+            SendTimeoutError: no room in time (-1).
+            ReceiveTimeoutError: no answer in time (-2); a late one is discarded (M10).
+            InvalidPortError: the port was invalid already (-3).
+            BecameInvalidError: it became invalid with the request unanswered (-5).
+            ReplyDroppedError: the receiver let the request go, or its delegate raised.
+            PortError: only this thread's run loop serves the port, and it would not run.
+        """
+        check_envelope(msgid, None)
+        check_timeout(send_timeout)
+        check_timeout(reply_timeout)
+        packed = pack(components)
+        self._check_served(reply_mode)
+        answer = Answer(_thread.current().waiter)
+        try:
+            self._post((msgid, packed, ReplyPort(answer)), send_timeout)
+            if reply_mode is None:
+                answer.wait(reply_timeout)
+            else:
+                RunLoop.current()._run_until(reply_mode, reply_timeout, answer)
+        except BaseException:
+            answer.abandon()
+            raise
+        return arrived(answer.result(reply_timeout), None)
+
+    def _check_served(self, reply_mode: str | None) -> None:
+        """Raise where a request would wait for a loop that the wait itself keeps from running."""
+
+    # Endings.
+
+    @abstractmethod
+    def add_invalidation_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+        """Have ``handler(port)`` called once when the port becomes invalid (M15).
+
+        It is called at once if the port is invalid already (M16); in the call of
+        :meth:`invalidate` if the thread that added the handler makes it; otherwise performed in
+        the common modes of ``loop``, by default the loop of the adding thread. Where the adding
+        thread has no run loop, the invalidating thread calls it.
+        """
+
+    def add_no_senders_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+        """Have ``handler(port)`` called when the last right exported over a link is gone.
+
+        References inside the process are not counted. Only a receive right has senders.
+        """
+        self._only_sends("has no senders to count")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.invalidate()
+
+    # Receiving: a receive right overrides all of these.
+
+    @property
+    def delegate(self) -> Any:
+        """What handles arriving messages; see :class:`portkit.local_port.LocalPort`."""
+        return None
+
+    @delegate.setter
+    def delegate(self, delegate: Any) -> None:
+        self._only_sends("takes no delegate")
+
+    @property
+    def queue_limit(self) -> int:
+        """How many messages may lie at the receive right unread; 0 where that is elsewhere."""
+        return 0
+
+    @property
+    def pending(self) -> int:
+        """How many messages lie at the receive right unread; 0 where that is elsewhere."""
+        return 0
+
+    def receive(self, timeout: float | None) -> PortMessage:
+        """Take the next message; a receive right only."""
+        self._only_sends("cannot receive")
+
+    def schedule(self, loop: RunLoop, mode: str) -> None:
+        """Called by a run loop that the port is added to; a receive right only."""
+        self._only_sends("cannot be scheduled on a run loop")
+
+    def unschedule(self, loop: RunLoop, mode: str) -> None:
+        """Called by a run loop that the port is removed from; a receive right only."""
+        self._only_sends("cannot be scheduled on a run loop")
+
+    def fileno(self) -> int:
+        """A descriptor for foreign event loops; a receive right only."""
+        self._only_sends("has no descriptor to wait on")
+
+    def process(self, limit: int = 64) -> int:
+        """Deliver what is there, for foreign event loops; a receive right only."""
+        self._only_sends("cannot receive")
+
+    def _only_sends(self, what: str) -> NoReturn:
+        raise PortError(f"{self!r} only sends and {what}: do this with the port's owner")
+
+    # The answer to a request; only a ReplyPort gives one.
+
+    def _defer(self) -> None:
+        raise PortError("only a request can be deferred; this message is one-way")
+
+    def _drop(self, *, keep_deferred: bool = False) -> None:
+        """Let go of an unanswered request."""
+
+
+class ReplyPort(Port):
+    """The right to answer one request, once: Mach's send-once right.
+
+    It is the ``send_port`` of an arrived request, and may be handed on in a message. If it goes
+    unused, the requester gets ``ReplyDroppedError`` at once instead of a time-out.
+    """
+
+    __slots__ = ("_answer", "_generation", "deferred", "used")
+
+    _answers_once = True
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._generation = _fork.generation
+        self.deferred = False
+        self.used = False
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether an answer can still be given and somebody still waits for it."""
+        return not self.used and not self._answer.done
+
+    @property
+    def is_remote(self) -> bool:
+        """True: the waiting requester holds the receive right."""
+        return True
+
+    def _post(self, envelope: Envelope, timeout: float | None) -> None:
+        if self._generation != _fork.generation:
+            raise InvalidPortError("the request came to the process before it was forked")
+        if self.used:
+            raise PortError("the request was answered or dropped before; it takes one answer")
+        self.used = True
+        if not self._answer.settle(envelope) and not self._answer.abandoned:
+            raise PortError("another thread answered or dropped this request at the same time")
+
+    def answer(self, result: Any) -> None:
+        """Answer with a delegate's return value; None answers with empty data (M11)."""
+        self.send(b"" if result is None else result)
+
+    def fail(self, error: PortError) -> None:
+        """Have the requester's call raise ``error``, unless there is an answer already."""
+        self.used = True
+        self._answer.settle(error)
+
+    def invalidate(self) -> None:
+        """Give the right up: the requester gets ``ReplyDroppedError``."""
+        self._drop()
+
+    def add_invalidation_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+        """Not for a send-once right: it ends with its use.
+
+        Raises:
+            PortError: always.
+        """
+        raise PortError("a reply port ends with its one use and notifies nobody")
+
+    def _defer(self) -> None:
+        if self.used:
+            raise PortError("the request was answered or dropped already; nothing to defer")
+        self.deferred = True
+
+    def _drop(self, *, keep_deferred: bool = False) -> None:
+        if not self.used and not (keep_deferred and self.deferred):
+            self.fail(ReplyDroppedError("the receiver let the request go without an answer"))
+
+    def __del__(self) -> None:
+        # May run inside anything on any thread: settling takes no lock (see Answer).
+        if not self.used and self._generation == _fork.generation:
+            self._drop()
+
+    def __repr__(self) -> str:
+        return f"<ReplyPort {'used' if self.used else 'open'}>"
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise TypeError or ValueError unless ``timeout`` is seconds or None."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"a time-out is seconds or None, not {type(timeout).__name__}")
+    if math.isnan(timeout):
+        raise ValueError("a time-out must be a number of seconds or None, not NaN")

@@ -1,0 +1,110 @@
+"""Transports by scheme, found through the entry points ``portkit.transports``.
+
+A transport is loaded when its scheme is first used, and only then.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from portkit.errors import TransportError
+
+if TYPE_CHECKING:
+    from portkit.address import Address
+    from portkit.port import Port
+
+GROUP = "portkit.transports"
+
+_BUILT_IN = {"mach": "portkit_transports.mach:transport"}
+"""For where there is no metadata to find entry points in, such as a zipapp."""
+
+PORT_CLASSES = {"MachPort": "mach"}
+"""Port classes that ``portkit`` offers under its own name, and the scheme that has them."""
+
+
+class Transport(Protocol):
+    """What an entry point names."""
+
+    port_class: type[Port]
+    """The class of the ports that :meth:`open` makes."""
+
+    def open(self, address: Address, delegate: Any = None, **options: Any) -> Port:
+        """Make a local port at the address."""
+
+    def connect(self, address: Address, **options: Any) -> Port:
+        """Make a remote port that sends to the address; does not wait for the peer."""
+
+
+def schemes() -> list[str]:
+    """The schemes that there are transports for."""
+    return sorted(_found())
+
+
+@cache
+def transport(scheme: str) -> Transport:
+    """The transport of that scheme.
+
+    Raises:
+        TransportError: there is none, or it cannot be loaded.
+    """
+    found = _found()
+    if scheme not in found:
+        close = difflib.get_close_matches(scheme, found, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "install the package that brings it."
+        raise TransportError(
+            f"there is no transport {scheme!r}: {hint} Known: {', '.join(sorted(found))}"
+        )
+    try:
+        loaded: Transport = found[scheme].load()
+    except (ImportError, AttributeError) as error:
+        raise TransportError(
+            f"the transport {scheme!r} ({found[scheme].value}) cannot be loaded: {error}"
+        ) from error
+    return loaded
+
+
+def _found() -> dict[str, EntryPoint]:
+    built_in = [EntryPoint(name, value, GROUP) for name, value in _BUILT_IN.items()]
+    return {point.name: point for point in [*built_in, *entry_points(group=GROUP)]}
+
+
+def port_class(name: str) -> type[Port]:
+    """A class of :data:`PORT_CLASSES`, its transport loaded for it."""
+    return transport(PORT_CLASSES[name]).port_class
+
+
+def open_port(address: str | Address, delegate: Any = None, **options: Any) -> Port:
+    """A new local port at an address.
+
+    Args:
+        address: ``mach:`` and what other transports understand.
+        delegate: what handles arriving messages.
+        options: the transport's own, as of its port class.
+
+    Raises:
+        ValueError: not an address.
+        TransportError: no such transport, or it cannot do that.
+    """
+    parsed = _parse(address)
+    return transport(parsed.scheme).open(parsed, delegate, **options)
+
+
+def connect_port(address: str | Address, **options: Any) -> Port:
+    """A remote port that sends to an address. Does not wait for the peer.
+
+    Raises:
+        ValueError: not an address.
+        TransportError: no such transport, or nothing to connect to.
+    """
+    parsed = _parse(address)
+    return transport(parsed.scheme).connect(parsed, **options)
+
+
+def _parse(address: str | Address) -> Address:
+    # pydantic takes longer to import than all the rest: only programs that use addresses pay.
+    from portkit.address import Address
+
+    return Address.parse(address)

@@ -1,0 +1,378 @@
+"""Running a mode: the activation (one call of a run method), and its passes.
+
+The steps are those of semantics 1.3, in its order and with its numbers. Everything that decides
+when callbacks run, when the loop sleeps and how a run ends is in this file.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from threading import get_ident
+from typing import TYPE_CHECKING, Protocol
+
+from portkit import clock
+from portkit.runloop.constants import Activity, RunResult
+from portkit.runloop.mode import Mode
+
+if TYPE_CHECKING:
+    from portkit.runloop.loop import RunLoop
+
+_ENTRY = int(Activity.ENTRY)
+_BEFORE_TIMERS = int(Activity.BEFORE_TIMERS)
+_BEFORE_SOURCES = int(Activity.BEFORE_SOURCES)
+_BEFORE_WAITING = int(Activity.BEFORE_WAITING)
+_AFTER_WAITING = int(Activity.AFTER_WAITING)
+_EXIT = int(Activity.EXIT)
+
+POLL_ONCE = -math.inf
+"""The deadline of a run that makes one pass and does not sleep (R9)."""
+
+
+class Awaited(Protocol):
+    """Something whose coming ends a run; whoever completes it rings the loop's waiter."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has come."""
+
+
+class Activation:
+    """One run of a mode, pushed while it lasts (R4).
+
+    Attributes:
+        mode: what it runs.
+        deadline: when it times out, on the loop clock.
+        return_after_source: end after a pass that handled a source.
+        return_after_block: end after a pass that performed a block.
+        awaited: run until this is done, whatever else happens; a stop passes on outwards.
+        outer: the activation that this one is nested in.
+        stopped: a stop waits to be seen.
+        took_wake: it used up or ignored a wake-up, which may have been meant for the outer one.
+    """
+
+    __slots__ = (
+        "awaited",
+        "deadline",
+        "mode",
+        "outer",
+        "return_after_block",
+        "return_after_source",
+        "stopped",
+        "took_wake",
+    )
+
+    def __init__(
+        self,
+        mode: Mode,
+        deadline: float,
+        *,
+        return_after_source: bool = False,
+        return_after_block: bool = False,
+        awaited: Awaited | None = None,
+    ) -> None:
+        self.mode = mode
+        self.deadline = deadline
+        self.return_after_source = return_after_source
+        self.return_after_block = return_after_block
+        self.awaited = awaited
+        self.outer: Activation | None = None
+        self.stopped = False
+        self.took_wake = False
+
+
+def run(loop: RunLoop, activation: Activation) -> RunResult:
+    """Run the activation's mode to its end: Entry observers, passes, Exit observers (R4, R5)."""
+    outer = activation.outer = loop._activation
+    outer_ignoring = loop._ignoring
+    loop._activation = activation
+    loop._ignoring = False
+    restore_signals = _catch_signals(loop) if outer is None else None
+    try:
+        try:
+            _observe(loop, activation.mode, _ENTRY)
+            return _run_passes(loop, activation)
+        finally:
+            loop._waiter.armed = None
+            loop._is_waiting = False
+            _observe(loop, activation.mode, _EXIT)
+    finally:
+        loop._activation = outer
+        loop._ignoring = outer_ignoring
+        if outer is not None:
+            if activation.took_wake:
+                loop._woken = True
+            if activation.awaited is not None and activation.stopped:
+                outer.stopped = True
+        elif restore_signals is not None:
+            signal.set_wakeup_fd(restore_signals)
+
+
+def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:
+    mode = activation.mode
+    blocks = loop._blocks
+    timers = mode.timers
+    awaited = activation.awaited
+    deadline = activation.deadline
+
+    # 0. A stop by an Entry observer ends the run without a pass (R18).
+    if activation.stopped and awaited is None:
+        return RunResult.STOPPED
+
+    while True:
+        # 1. From here on wake-ups count again: what came before is examined below (R21).
+        loop._ignoring = False
+
+        # 2. and 3. Observers.
+        if mode.observed & (_BEFORE_TIMERS | _BEFORE_SOURCES):
+            _observe(loop, mode, _BEFORE_TIMERS)
+            _observe(loop, mode, _BEFORE_SOURCES)
+
+        # 4. Blocks.
+        performed = blocks.any_queued and blocks.run(mode)
+
+        # 5. Signalled sources, and blocks again if there were any.
+        handled = bool(mode.fired) and _perform_sources(loop, activation)
+        if handled and blocks.any_queued and blocks.run(mode):
+            performed = True
+
+        # 6. Whether to poll instead of sleeping. An empty mode polls, and ends below (R13).
+        emptied = mode.alive == 0 and awaited is None and not blocks.has_any(mode)
+        poll = (
+            handled
+            or emptied
+            or deadline == POLL_ONCE
+            or (performed and activation.return_after_block)
+        )
+
+        # 7. There is no main queue.
+
+        # 8. Observers.
+        if not poll and mode.observed & _BEFORE_WAITING:
+            _observe(loop, mode, _BEFORE_WAITING)
+
+        # 9. Wait.
+        descriptors = _wait(loop, activation, poll)
+
+        # 10. Until step 1 wake-ups need not count.
+        loop._ignoring = True
+        if not poll and mode.observed & _AFTER_WAITING:
+            _observe(loop, mode, _AFTER_WAITING)
+
+        # 11. Due timers; then messages and ready descriptors, as many as a batch holds.
+        if timers.wake_date != math.inf:
+            _fire_timers(loop, mode)
+        if (mode.ready or descriptors) and _handle_ready(loop, activation, descriptors, handled):
+            handled = True
+
+        # 12. Blocks.
+        if blocks.any_queued and blocks.run(mode):
+            performed = True
+
+        # 13. The result, in this precedence (R12).
+        if awaited is not None:
+            if awaited.done:
+                return RunResult.HANDLED_SOURCE
+            if deadline == POLL_ONCE or (deadline != math.inf and clock.now() >= deadline):
+                return RunResult.TIMED_OUT
+            continue
+        if handled and activation.return_after_source:
+            return RunResult.HANDLED_SOURCE
+        if performed and activation.return_after_block:
+            return RunResult.HANDLED_SOURCE
+        empty = mode.alive == 0 and not blocks.has_any(mode)
+        if emptied and empty and not activation.stopped:
+            return RunResult.FINISHED
+        if deadline == POLL_ONCE or (deadline != math.inf and clock.now() >= deadline):
+            return RunResult.TIMED_OUT
+        if activation.stopped:
+            return RunResult.STOPPED
+        if empty:
+            return RunResult.FINISHED
+
+
+def _wait(loop: RunLoop, activation: Activation, poll: bool) -> list[tuple[int, int]]:
+    """Step 9: sleep until something is ready, the deadline, or a wake-up; what descriptors are.
+
+    A ring of the waiter only means "look again": the loop sleeps on if nothing changed for it.
+    """
+    mode = activation.mode
+    waiter = loop._waiter
+    awaited = activation.awaited
+    loop._is_waiting = not poll
+    while True:
+        poller = mode.poller
+        waiter.armed = mode
+        if (
+            poll
+            or loop._woken
+            or mode.ready
+            or (awaited is not None and awaited.done)
+            or (awaited is None and mode.alive == 0 and not loop._blocks.has_any(mode))
+        ):
+            timeout: float | None = 0.0
+        else:
+            until = min(activation.deadline, mode.timers.wake_date)
+            timeout = None if until == math.inf else clock.sleep_time(until)
+        if timeout == 0.0:
+            break
+        if poller is None:
+            waiter.sleep(timeout)
+        elif ready := _others(waiter.read_fd, poller.poll(timeout)):
+            waiter.drain()
+            return _rested(loop, activation, ready)
+        else:
+            waiter.drain()
+    if poller is None:
+        return _rested(loop, activation, [])
+    return _rested(loop, activation, _others(waiter.read_fd, poller.poll(0.0)))
+
+
+def _rested(
+    loop: RunLoop, activation: Activation, ready: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    loop._waiter.armed = None
+    loop._is_waiting = False
+    if loop._woken:
+        loop._woken = False
+        activation.took_wake = True
+    return ready
+
+
+def _others(wake_fd: int, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [entry for entry in ready if entry[0] != wake_fd]
+
+
+def _observe(loop: RunLoop, mode: Mode, activity: int) -> None:
+    """Tell the observers of one activity, as they are now (R38)."""
+    if not mode.observed & activity:
+        return
+    named = Activity(activity)
+    for observer in mode.observers:
+        if observer._mask & activity:
+            try:
+                observer._fire(named)
+            except Exception as error:
+                loop._report("an observer raised", error, observer)
+
+
+def _perform_sources(loop: RunLoop, activation: Activation) -> bool:
+    """Perform the sources signalled until now, by their order (R29)."""
+    mode = activation.mode
+    fired = list(mode.fired)
+    if len(fired) > 1:
+        fired.sort(key=lambda source: source.order)
+    performed = False
+    for source in fired:
+        mode.fired.pop(source, None)
+        if not source._take_signal():
+            continue
+        performed = True
+        try:
+            source._perform(source)
+        except Exception as error:
+            loop._report("an input source raised", error, source)
+        if activation.return_after_source:
+            break
+    return performed
+
+
+def _fire_timers(loop: RunLoop, mode: Mode) -> None:
+    """Fire the timers that are due now; each is looked at again right before its call (R47)."""
+    with loop._lock:
+        due = mode.timers.due(clock.now())
+    for timer in due:
+        if timer._is_due(mode):
+            try:
+                timer._fire_on(loop)
+            except Exception as error:
+                loop._report("a timer raised", error, timer)
+
+
+def _handle_ready(
+    loop: RunLoop, activation: Activation, descriptors: list[tuple[int, int]], handled: bool
+) -> bool:
+    """Serve ports and descriptors, taking turns in who goes first (R35)."""
+    one = activation.return_after_source
+    loop._turn += 1
+    if loop._turn & 1:
+        served = _deliver_messages(loop, activation)
+        if descriptors and not (one and served):
+            served = _fire_descriptors(loop, activation, descriptors) or served
+    else:
+        served = bool(descriptors) and _fire_descriptors(loop, activation, descriptors)
+        if not (one and served):
+            served = _deliver_messages(loop, activation) or served
+    return served
+
+
+def _deliver_messages(loop: RunLoop, activation: Activation) -> bool:
+    """Deliver messages, one from each ready port in turn, until the batch is full.
+
+    It ends early for a stop, the deadline, a due timer, or the one source that was asked for.
+    """
+    mode = activation.mode
+    ready = mode.ready
+    timers = mode.timers
+    deadline = activation.deadline
+    budget = 1 if activation.return_after_source else loop.batch_limit
+    delivered = False
+    while budget > 0 and ready:
+        slot = ready.popleft()
+        slot.queued = False
+        if not slot.active:
+            continue
+        try:
+            if not slot.port.deliver():
+                continue
+        except Exception as error:
+            loop._report("a port's delegate raised", error, slot.port)
+        delivered = True
+        budget -= 1
+        if activation.stopped:
+            break
+        horizon = deadline if deadline < timers.wake_date else timers.wake_date
+        if horizon != math.inf and horizon <= clock.now():
+            break
+    return delivered
+
+
+def _fire_descriptors(
+    loop: RunLoop, activation: Activation, descriptors: list[tuple[int, int]]
+) -> bool:
+    """Call back for ready descriptors: by order, or just one, a different one each time."""
+    mode = activation.mode
+    sources = [(mode.descriptors.get(fd), events) for fd, events in descriptors]
+    if activation.return_after_source:
+        start = loop._turn % len(sources)
+        sources = sources[start:] + sources[:start]
+    else:
+        sources.sort(key=lambda entry: 0 if entry[0] is None else entry[0].order)
+    fired = False
+    for source, events in sources:
+        # An earlier callback may have removed this source, or put another in its place.
+        if source is None or mode.descriptors.get(source.fd) is not source:
+            continue
+        try:
+            fired = source._fire(events) or fired
+        except Exception as error:
+            fired = True
+            loop._report("a descriptor source raised", error, source)
+        if fired and activation.return_after_source:
+            break
+    return fired
+
+
+def _catch_signals(loop: RunLoop) -> int | None:
+    """On the main thread, have signals ring the loop, and return what to restore.
+
+    Python runs signal handlers between bytecodes; one that arrives just before the loop blocks
+    would wait for the next event. A descriptor that somebody else set stays.
+    """
+    if not loop._is_main or get_ident() != loop.ident:
+        return None
+    before = signal.set_wakeup_fd(loop._waiter.write_fd, warn_on_full_buffer=False)
+    if before != -1:
+        signal.set_wakeup_fd(before)
+        return None
+    return before

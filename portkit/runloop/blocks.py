@@ -1,0 +1,225 @@
+"""Performed calls ("blocks", R24-R27), first in first out across modes and nesting.
+
+Putting takes no lock, so that signal handlers and finalizers may do it. The loop's thread sorts
+what was put into one queue per mode name; a block for several modes stands in several queues and
+is claimed by whoever runs it first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeAlias
+
+from portkit._report import report
+from portkit._wakeup import Waiter
+from portkit.errors import LoopEndedError
+from portkit.runloop.constants import COMMON_MODES
+from portkit.runloop.mode import Mode
+
+
+class Block:
+    """A call that nobody waits for.
+
+    Args:
+        fn: what to call.
+        args: its arguments.
+        modes: names of the modes in which it may run.
+    """
+
+    __slots__ = ("_unclaimed", "args", "fn", "modes")
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], modes: tuple[str, ...]) -> None:
+        self.fn = fn
+        self.args = args
+        self.modes = modes
+        self._unclaimed = [None]
+
+    @property
+    def claimed(self) -> bool:
+        """Whether somebody runs, ran or withdrew it."""
+        return not self._unclaimed
+
+    def claim(self) -> bool:
+        """Take the one right to run or withdraw it; False if it is taken."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
+
+    def run(self) -> None:
+        """Make the call. An Exception is reported; a BaseException comes out."""
+        try:
+            self.fn(*self.args)
+        except Exception as error:
+            report("a performed call raised", error, self.fn)
+
+    def abandon(self, error: LoopEndedError) -> None:
+        """The loop ended before the call was made."""
+        report("a call was never performed, because its run loop ended", error, self.fn)
+
+
+class WaitedBlock(Block):
+    """A call whose result another thread waits for.
+
+    Attributes:
+        done: whether ``result`` or ``exception`` is set.
+    """
+
+    __slots__ = ("_waiter", "done", "exception", "result")
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        modes: tuple[str, ...],
+        waiter: Waiter,
+    ) -> None:
+        super().__init__(fn, args, modes)
+        self._waiter = waiter
+        self.done = False
+        self.result: Any = None
+        self.exception: BaseException | None = None
+
+    def run(self) -> None:
+        """Make the call and hand over what it returned or raised."""
+        try:
+            self.result = self.fn(*self.args)
+        except Exception as error:
+            self.exception = error
+        except BaseException as error:
+            self.exception = error
+            raise
+        finally:
+            self._finish()
+
+    def abandon(self, error: LoopEndedError) -> None:
+        """Raise the error where the call is waited for."""
+        self.exception = error
+        self._finish()
+
+    def _finish(self) -> None:
+        self.done = True
+        self._waiter.ring()
+
+
+class FutureBlock(Block):
+    """A call whose result goes into a future."""
+
+    __slots__ = ("_future",)
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        modes: tuple[str, ...],
+        future: Future[Any],
+    ) -> None:
+        super().__init__(fn, args, modes)
+        self._future = future
+
+    def run(self) -> None:
+        """Make the call, unless the future was cancelled."""
+        if not self._future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.fn(*self.args)
+        except Exception as error:
+            self._future.set_exception(error)
+        except BaseException as error:
+            self._future.set_exception(error)
+            raise
+        else:
+            self._future.set_result(result)
+
+    def abandon(self, error: LoopEndedError) -> None:
+        """Fail the future."""
+        if self._future.set_running_or_notify_cancel():
+            self._future.set_exception(error)
+
+
+_Queued: TypeAlias = "tuple[int, Block]"
+
+
+class BlockQueue:
+    """The blocks of one loop. Only :meth:`put` may be called by other threads."""
+
+    __slots__ = ("_inbox", "_queues", "_sequence")
+
+    def __init__(self) -> None:
+        self._inbox: deque[Block] = deque()
+        self._queues: dict[str, deque[_Queued]] = {}
+        self._sequence = 0
+
+    def put(self, block: Block) -> None:
+        """Queue a block. Takes no lock."""
+        self._inbox.append(block)
+
+    def has_any(self, mode: Mode) -> bool:
+        """Whether a block waits for this mode, counting common ones if the mode is (R2)."""
+        if self._inbox:
+            self._sort()
+        return self._head(mode) is not None
+
+    def run(self, mode: Mode) -> bool:
+        """Run the blocks that wait for ``mode`` now, oldest first; whether there were any.
+
+        Blocks put meanwhile wait for the next drain (R25). A nested run continues this drain, so
+        that the order is the same with nesting as without it (R26).
+        """
+        if self._inbox:
+            self._sort()
+        last = self._sequence
+        ran = False
+        while (queue := self._head(mode)) is not None and queue[0][0] <= last:
+            block = queue.popleft()[1]
+            if block.claim():
+                ran = True
+                block.run()
+        return ran
+
+    def take_all(self) -> list[Block]:
+        """Every unclaimed block, claimed now, oldest first."""
+        self._sort()
+        waiting = sorted(
+            {entry for queue in self._queues.values() for entry in queue}, key=lambda entry: entry[0]
+        )
+        self._queues.clear()
+        return [block for _, block in waiting if block.claim()]
+
+    def __len__(self) -> int:
+        self._sort()
+        return len({block for queue in self._queues.values() for _, block in queue})
+
+    @property
+    def any_queued(self) -> bool:
+        """Whether anything is queued for any mode: a quick look for the pass."""
+        return bool(self._inbox or self._queues)
+
+    def _sort(self) -> None:
+        while self._inbox:
+            block = self._inbox.popleft()
+            self._sequence += 1
+            for name in block.modes:
+                self._queues.setdefault(name, deque()).append((self._sequence, block))
+
+    def _head(self, mode: Mode) -> deque[_Queued] | None:
+        """The queue with the oldest unclaimed block for ``mode`` at its head."""
+        own = self._live(mode.name)
+        common = self._live(COMMON_MODES) if mode.is_common else None
+        if own is None or common is None:
+            return own if common is None else common
+        return own if own[0][0] <= common[0][0] else common
+
+    def _live(self, name: str) -> deque[_Queued] | None:
+        queue = self._queues.get(name)
+        if queue is None:
+            return None
+        while queue and queue[0][1].claimed:
+            queue.popleft()
+        if not queue:
+            del self._queues[name]
+            return None
+        return queue

@@ -1,0 +1,94 @@
+"""A mode: a named set of items, and what of them is ready."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+from portkit._wakeup import Waiter
+from portkit.runloop.timer_queue import TimerQueue
+
+if TYPE_CHECKING:
+    from portkit.runloop.descriptor import DescriptorSource
+    from portkit.runloop.item import Item
+    from portkit.runloop.observer import Observer
+    from portkit.runloop.poller import Poller
+    from portkit.runloop.port_item import Schedulable
+    from portkit.runloop.source import InputSource
+
+
+class ReadySlot:
+    """A port's place in the ready queue of one mode.
+
+    Attributes:
+        active: the port is still in the mode.
+        queued: the slot is in ``mode.ready``; kept so that it is there once.
+        waiter: of the loop's thread, to be rung if it sleeps in this mode.
+    """
+
+    __slots__ = ("active", "mode", "port", "queued", "waiter")
+
+    def __init__(self, port: Schedulable, mode: Mode, waiter: Waiter) -> None:
+        self.port = port
+        self.mode = mode
+        self.waiter = waiter
+        self.active = True
+        self.queued = False
+
+
+class Mode:
+    """One mode of one loop.
+
+    Attributes:
+        name: its name.
+        is_common: whether it is one of the common modes.
+        items: everything in it, in the order of adding. Changed under the loop's lock.
+        alive: how many of the items keep the mode from being empty.
+        ready: slots of ports that have messages. Appended to by any thread.
+        fired: signalled sources; a dict for its order and its atomic operations.
+        timers: the timers by fire date. Changed under the loop's lock.
+        observers: sorted (R36); replaced, never changed in place.
+        observed: all activities that any of the observers wants.
+        descriptors: the descriptor sources by descriptor.
+        poller: watches the descriptors; there is none before the first one.
+    """
+
+    __slots__ = (
+        "alive",
+        "descriptors",
+        "fired",
+        "is_common",
+        "items",
+        "name",
+        "observed",
+        "observers",
+        "poller",
+        "ready",
+        "timers",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_common = False
+        self.items: dict[Item, None] = {}
+        self.alive = 0
+        self.ready: deque[ReadySlot] = deque()
+        self.fired: dict[InputSource, None] = {}
+        self.timers = TimerQueue()
+        self.observers: tuple[Observer, ...] = ()
+        self.observed = 0
+        self.descriptors: dict[int, DescriptorSource] = {}
+        self.poller: Poller | None = None
+
+    @property
+    def next_fire_date(self) -> float | None:
+        """The first timer's fire date, or None where there are no timers (R52)."""
+        date = self.timers.next_fire_date
+        return None if date == math.inf else date
+
+    def close(self) -> None:
+        """Close what the mode itself owns."""
+        if self.poller is not None:
+            self.poller.close()
+            self.poller = None

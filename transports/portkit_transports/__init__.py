@@ -1,0 +1,1 @@
+"""The transports that come with portkit: plug-ins, unknown to each other and none privileged."""
