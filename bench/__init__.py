@@ -1,0 +1,1 @@
+"""What portkit costs, beside what else carries messages between threads: ``python -m bench``."""

@@ -1,0 +1,98 @@
+"""The benchmarks run and report; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rich")
+pytest.importorskip("typer")
+
+import typer
+from typer.testing import CliRunner
+
+from bench import __main__ as command
+from bench import report, suite
+from bench.model import Benchmark, Contender, Figure, Result, Row
+
+
+@pytest.mark.parametrize("benchmark", suite.BENCHMARKS, ids=lambda benchmark: benchmark.name)
+def test_every_contender_gives_every_figure(benchmark: Benchmark) -> None:
+    for result in suite.run(benchmark, repeats=1, size=3):
+        for row in result.rows:
+            assert row.contender.missing or len(row.samples) == 1
+            for sample in row.samples:
+                assert sample.keys() == {figure.key for figure in benchmark.figures}
+                assert all(value >= 0 for value in sample.values())
+        assert report.table(result).row_count == len(result.rows)
+        json.dumps(result.as_json())
+
+
+def _two_contenders(*, missing: str = "", rate: bool = False) -> Result:
+    figure = Figure("value", "value", compared=True, rate=rate, spread=True)
+    first = Row(Contender("first", lambda _: {}), [{"value": 2.0}, {"value": 4.0}])
+    second = Row(Contender("second", lambda _: {}, missing))
+    if not missing:
+        second.samples = [{"value": 4.0}, {"value": 4.0}]
+    benchmark = Benchmark("b", "B", (figure,), (first.contender, second.contender), 1, 1)
+    return Result(benchmark, pinned=False, size=1, rows=[first, second])
+
+
+def test_ratios_are_taken_repeat_by_repeat() -> None:
+    result = _two_contenders()
+    figure = result.benchmark.figures[0]
+    assert result.ratios(result.rows[1], figure) == [2.0, 1.0]
+    assert report.cells(result, result.rows[1]) == ["4.0", "4.0-4.0", "1.50"]
+
+
+def test_the_ratio_of_a_rate_is_also_how_many_times_as_slow() -> None:
+    result = _two_contenders(rate=True)
+    assert result.ratios(result.rows[1], result.benchmark.figures[0]) == [0.5, 1.0]
+
+
+def test_a_contender_that_is_missing_is_named_and_not_measured() -> None:
+    result = _two_contenders(missing="not installed")
+    assert report.table(result).row_count == 2
+    row = result.as_json()["rows"][1]
+    assert row["missing"] == "not installed"
+    assert row["figures"] == {}
+
+
+def _invoke(*arguments: str) -> tuple[int, str]:
+    app = typer.Typer()
+    app.command()(command.main)
+    outcome = CliRunner().invoke(app, list(arguments))
+    return outcome.exit_code, outcome.output
+
+
+def test_the_command_shows_tables_and_writes_json(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    code, output = _invoke("--quick", "--only", "idle", "--json", str(file))
+    assert code == 0, output
+    assert "portkit, 1 port" in output
+    content = json.loads(file.read_text())
+    assert content["machine"]["cpus"] >= 1
+    assert [result["name"] for result in content["results"]] == ["idle"]
+    assert len(content["results"][0]["rows"][0]["figures"]["cpu"]["values"]) == 1
+
+
+def test_an_unknown_name_is_refused() -> None:
+    code, output = _invoke("--only", "nothing")
+    assert code == 2
+    assert "nothing" in output
+
+
+def test_an_interrupt_ends_it_with_what_is_complete(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "run", interrupted)
+    file = tmp_path / "result.json"
+    code, output = _invoke("--quick", "--json", str(file))
+    assert code == 130
+    assert "Interrupted" in output
+    assert json.loads(file.read_text())["results"] == []
