@@ -165,7 +165,7 @@ class LocalPort(Port):
 
     # Delivery.
 
-    def deliver(self) -> bool:
+    def deliver(self) -> bool:  # noqa: C901 - the hot path, in one piece
         """Take one message and give it to the delegate; False where there was none.
 
         For the consumer only. What the delegate raises comes out; the message of an exception
@@ -196,7 +196,7 @@ class LocalPort(Port):
             elif handle is not None:
                 result = handle(arrived(envelope, self))
             else:
-                raise PortError("a message was dropped: set the port's delegate before scheduling")
+                raise _no_delegate()
             if type(reply_port) is ReplyPort:
                 if result is not None:
                     reply_port.answer(result)
@@ -357,7 +357,9 @@ class LocalPort(Port):
                 f"{_thread.thread_name(self._loop.ident)}: remove it there first"
             )
         if self._doorbell is not None:
-            raise PortError(f"{self!r} is served through fileno() and process(); it has one consumer")
+            raise PortError(
+                f"{self!r} is served through fileno() and process(); it has one consumer"
+            )
         if self._receiver:
             raise PortError(
                 f"thread {_thread.thread_name(self._receiver)} is in receive() on {self!r}; "
@@ -378,7 +380,9 @@ class LocalPort(Port):
             return
         for envelope in unread:
             if type(envelope[2]) is ReplyPort:
-                envelope[2].fail(BecameInvalidError("the port was invalidated with the request unread"))
+                envelope[2].fail(
+                    BecameInvalidError("the port was invalidated with the request unread")
+                )
         unread.clear()
         handlers, self._handlers = self._handlers, []
         try:
@@ -399,7 +403,9 @@ class LocalPort(Port):
     def _withdraw(self) -> None:
         """Give up what a transport's port owns beside its queue: names, sockets (M15)."""
 
-    def add_invalidation_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+    def add_invalidation_handler(
+        self, handler: PortHandler, *, loop: RunLoop | None = None
+    ) -> None:
         """As :meth:`Port.add_invalidation_handler`."""
         record = _Handler(handler, loop or _thread.current().loop)
         if not callable(handler):
@@ -445,8 +451,14 @@ class LocalPort(Port):
 
     def _check_fork(self) -> None:
         if self._generation != _fork.generation:
-            raise InvalidPortError(f"{self!r} was made before this process was forked: make a new one")
+            raise InvalidPortError(
+                f"{self!r} was made before this process was forked: make a new one"
+            )
 
     def __repr__(self) -> str:
         state = f"{self.pending} pending" if self.is_valid else "invalid"
         return f"<{type(self).__name__} {id(self):#x} {state}>"
+
+
+def _no_delegate() -> PortError:
+    return PortError("a message was dropped: set the port's delegate before scheduling it")

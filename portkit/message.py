@@ -8,7 +8,7 @@ so that the sender may reuse it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast
 
 from portkit.errors import PortError
 
@@ -27,6 +27,8 @@ class ComponentObject:
     """The base of what may be a component beside data; a port is one."""
 
     __slots__ = ()
+
+    _is_port: ClassVar[bool] = False
 
 
 Component: TypeAlias = bytes | ComponentObject
@@ -142,9 +144,9 @@ class PortMessage:
     @property
     def ports(self) -> tuple[Port, ...]:
         """The components that are ports, in their order."""
-        from portkit.port import Port
-
-        return tuple([c for c in self.components if isinstance(c, Port)])
+        return tuple(
+            [cast("Port", c) for c in self.components if not isinstance(c, bytes) and c._is_port]
+        )
 
     @property
     def is_request(self) -> bool:
@@ -191,7 +193,7 @@ class PortMessage:
         if self.send_port is not None:
             self.send_port._drop()
 
-    def __enter__(self) -> PortMessage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 from portkit import _fork, _thread
 from portkit._answer import Answer
@@ -47,6 +45,7 @@ class Port(ComponentObject, ABC):
 
     __slots__ = ("__weakref__",)
 
+    _is_port = True
     _answers_once: ClassVar[bool] = False
 
     # What every kind of port says of itself.
@@ -209,7 +208,9 @@ class Port(ComponentObject, ABC):
     # Endings.
 
     @abstractmethod
-    def add_invalidation_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+    def add_invalidation_handler(
+        self, handler: PortHandler, *, loop: RunLoop | None = None
+    ) -> None:
         """Have ``handler(port)`` called once when the port becomes invalid (M15).
 
         It is called at once if the port is invalid already (M16); in the call of
@@ -338,7 +339,9 @@ class ReplyPort(Port):
         """Give the right up: the requester gets ``ReplyDroppedError``."""
         self._drop()
 
-    def add_invalidation_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+    def add_invalidation_handler(
+        self, handler: PortHandler, *, loop: RunLoop | None = None
+    ) -> None:
         """Not for a send-once right: it ends with its use.
 
         Raises:

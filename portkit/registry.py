@@ -105,6 +105,6 @@ def connect_port(address: str | Address, **options: Any) -> Port:
 
 def _parse(address: str | Address) -> Address:
     # pydantic takes longer to import than all the rest: only programs that use addresses pay.
-    from portkit.address import Address
+    from portkit.address import Address  # noqa: PLC0415
 
     return Address.parse(address)

@@ -108,7 +108,7 @@ def run(loop: RunLoop, activation: Activation) -> RunResult:
             signal.set_wakeup_fd(restore_signals)
 
 
-def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:
+def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:  # noqa: C901 - one pass, one function
     mode = activation.mode
     blocks = loop._blocks
     timers = mode.timers
@@ -152,7 +152,7 @@ def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:
             _observe(loop, mode, _BEFORE_WAITING)
 
         # 9. Wait.
-        descriptors = _wait(loop, activation, poll)
+        descriptors = _wait(loop, activation, poll=poll)
 
         # 10. Until step 1 wake-ups need not count.
         loop._ignoring = True
@@ -162,7 +162,7 @@ def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:
         # 11. Due timers; then messages and ready descriptors, as many as a batch holds.
         if timers.wake_date != math.inf:
             _fire_timers(loop, mode)
-        if (mode.ready or descriptors) and _handle_ready(loop, activation, descriptors, handled):
+        if (mode.ready or descriptors) and _handle_ready(loop, activation, descriptors):
             handled = True
 
         # 12. Blocks.
@@ -191,7 +191,7 @@ def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:
             return RunResult.FINISHED
 
 
-def _wait(loop: RunLoop, activation: Activation, poll: bool) -> list[tuple[int, int]]:
+def _wait(loop: RunLoop, activation: Activation, *, poll: bool) -> list[tuple[int, int]]:
     """Step 9: sleep until something is ready, the deadline, or a wake-up; what descriptors are.
 
     A ring of the waiter only means "look again": the loop sleeps on if nothing changed for it.
@@ -290,7 +290,7 @@ def _fire_timers(loop: RunLoop, mode: Mode) -> None:
 
 
 def _handle_ready(
-    loop: RunLoop, activation: Activation, descriptors: list[tuple[int, int]], handled: bool
+    loop: RunLoop, activation: Activation, descriptors: list[tuple[int, int]]
 ) -> bool:
     """Serve ports and descriptors, taking turns in who goes first (R35)."""
     one = activation.return_after_source
@@ -331,7 +331,7 @@ def _deliver_messages(loop: RunLoop, activation: Activation) -> bool:
         budget -= 1
         if activation.stopped:
             break
-        horizon = deadline if deadline < timers.wake_date else timers.wake_date
+        horizon = min(timers.wake_date, deadline)
         if horizon != math.inf and horizon <= clock.now():
             break
     return delivered

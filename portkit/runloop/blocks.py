@@ -30,7 +30,9 @@ class Block:
 
     __slots__ = ("_unclaimed", "args", "fn", "modes")
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], modes: tuple[str, ...]) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], modes: tuple[str, ...]
+    ) -> None:
         self.fn = fn
         self.args = args
         self.modes = modes
@@ -184,7 +186,8 @@ class BlockQueue:
         """Every unclaimed block, claimed now, oldest first."""
         self._sort()
         waiting = sorted(
-            {entry for queue in self._queues.values() for entry in queue}, key=lambda entry: entry[0]
+            {entry for queue in self._queues.values() for entry in queue},
+            key=lambda entry: entry[0],
         )
         self._queues.clear()
         return [block for _, block in waiting if block.claim()]

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop
 
 
+def _call(timer: Timer) -> None:
+    assert isinstance(timer, DelayedCall), "nothing else is made with this callback"
+    timer.fn(*timer.args)
+
+
 class DelayedCall(Timer):
     """A one-shot timer that its loop can find by what it calls."""
 
@@ -19,14 +24,11 @@ class DelayedCall(Timer):
     def __init__(
         self, owner: RunLoop, delay: float, fn: Callable[..., Any], args: tuple[Any, ...]
     ) -> None:
-        super().__init__(delay, DelayedCall._call)
+        super().__init__(delay, _call)
         self._owner = owner
         self.fn = fn
         self.args = args
         owner._delayed[self] = None
-
-    def _call(self) -> None:
-        self.fn(*self.args)
 
     def _invalidated(self) -> None:
         self._owner._delayed.pop(self, None)

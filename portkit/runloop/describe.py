@@ -14,8 +14,8 @@ def describe(loop: RunLoop) -> str:
     with loop._lock:
         lines = [
             repr(loop),
-            f"  waiting: {loop.is_waiting}, wake-up pending: {loop._woken}, "
-            f"batch limit: {loop.batch_limit}",
+            f"  waiting: {loop.is_waiting}, wake-up pending: {loop._woken}",
+            f"  batch limit: {loop.batch_limit}",
             f"  common items: {len(loop._table.common_items)}",
         ]
         for mode in loop._table.modes.values():

@@ -67,7 +67,7 @@ class DescriptorSource(Item):
         self.fd = number
         self.order = order
         self._callback = callback
-        self._interest = _interest(read, write)
+        self._interest = _interest(read=read, write=write)
         self._modes: tuple[Mode, ...] = ()
 
     @property
@@ -77,7 +77,7 @@ class DescriptorSource(Item):
 
     def watch(self, *, read: bool, write: bool) -> None:
         """Change what the descriptor is watched for; takes effect in a sleeping loop too."""
-        self._interest = _interest(read, write)
+        self._interest = _interest(read=read, write=write)
         for loop in self._loops:
             with loop._lock:
                 for mode in self._modes:
@@ -115,5 +115,5 @@ class DescriptorSource(Item):
         return f"<DescriptorSource fd={self.fd} {self.interest!r}{state} {self._callback!r}>"
 
 
-def _interest(read: bool, write: bool) -> int:
+def _interest(*, read: bool, write: bool) -> int:
     return (int(Ready.READ) if read else 0) | (int(Ready.WRITE) if write else 0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from threading import get_ident
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from portkit.errors import WrongThreadError
 from portkit.runloop.blocks import FutureBlock
@@ -56,7 +56,7 @@ class LoopExecutor(Executor):
 
     def __init__(self, loop: RunLoop) -> None:
         self._loop = loop
-        self._futures: dict[Future[object], None] = {}
+        self._futures: dict[Future[Any], None] = {}
         self._shut_down = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -97,5 +97,7 @@ class LoopExecutor(Executor):
                 future.cancel()
         if wait:
             for future in waiting:
-                if not future.cancelled():
+                try:
                     future.exception()
+                except CancelledError:
+                    pass

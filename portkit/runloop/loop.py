@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from threading import Lock, Thread, enumerate as all_threads, get_ident
+from threading import Lock, Thread, get_ident
+from threading import enumerate as all_threads
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from portkit import _fork, _report, _thread, clock
 from portkit.errors import LoopEndedError, ReceiveTimeoutError, WrongThreadError
@@ -333,7 +334,7 @@ class RunLoop:
             LoopEndedError: the loop's thread has ended.
             TypeError, ValueError: an argument is wrong.
         """
-        self._put(Block(_callable(fn), args, _mode_names(modes)), wake)
+        self._put(Block(_callable(fn), args, _mode_names(modes)), wake=wake)
 
     def perform_and_wait(
         self,
@@ -457,7 +458,7 @@ class RunLoop:
         deadline = self._deadline(timeout)
         engine.run(self, Activation(self._table.ensure(mode), deadline, awaited=awaited))
 
-    def _put(self, block: Block, wake: bool) -> None:
+    def _put(self, block: Block, *, wake: bool) -> None:
         self._check_fork()
         self._blocks.put(block)
         if self._ended and block.claim():
@@ -473,19 +474,17 @@ class RunLoop:
             "source": source,
         }
         handler = self.exception_handler
-        if handler is not None:
-            try:
-                handler(self, context)
-                return
-            except Exception as error:
-                _report.log(
-                    {
-                        "message": "the exception handler itself raised; what it was given follows",
-                        "exception": error,
-                        "source": handler,
-                    }
-                )
-        _report.log(context)
+        try:
+            (_log_context if handler is None else handler)(self, context)
+        except Exception as error:
+            _report.log(
+                {
+                    "message": "the exception handler itself raised; what it was given follows",
+                    "exception": error,
+                    "source": handler,
+                }
+            )
+            _report.log(context)
 
     def _end(self, *, callouts: bool) -> None:
         """The thread ends (R57): fail what waits, cancel what is scheduled, close.
@@ -579,3 +578,7 @@ def _of_kind(item: T, *kinds: type[Item]) -> T:
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"expected a {wanted}, not {type(item).__name__}")
     return item
+
+
+def _log_context(_loop: RunLoop, context: _report.ErrorContext) -> None:
+    _report.log(context)

@@ -80,12 +80,14 @@ class ModeTable:
             with self.lock:
                 for mode in self._targets(name):
                     if self._enter(item, mode):
-                        entered.append(mode)
+                        entered.append(mode)  # noqa: PERF401 - kept as far as it got
                 if name == COMMON_MODES:
                     self.common_items[item] = None
             self._schedule(item, entered)
             if not item.is_valid:
-                raise ValueError(f"{item!r} was invalidated while it was being added")
+                raise ValueError(
+                    f"{item!r} was invalidated while it was being added"
+                )
         except BaseException:
             if name == COMMON_MODES:
                 self.common_items.pop(item, None)

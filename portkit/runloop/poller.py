@@ -29,13 +29,13 @@ class Poller(Protocol):
         """Stop watching; a descriptor that was closed meanwhile is ignored."""
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait up to ``timeout`` seconds (None: for ever); descriptors and what they are ready for."""
+        """Wait up to ``timeout`` seconds (None: for ever); what descriptors are ready for what."""
 
     def close(self) -> None:
         """Close the poller's own descriptor."""
 
 
-if sys.platform == "linux" or not TYPE_CHECKING and hasattr(select, "epoll"):
+if sys.platform == "linux" or (not TYPE_CHECKING and hasattr(select, "epoll")):
 
     class EpollPoller:
         """epoll(7)."""

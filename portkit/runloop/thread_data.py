@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from portkit import _thread
 from portkit._report import report
@@ -25,7 +25,7 @@ class ThreadData(Generic[T]):
 
     def get(self) -> T | None:
         """This thread's value, or None if it set none."""
-        value: Any = _thread.current().values.get(self)
+        value: T | None = cast("T | None", _thread.current().values.get(self))
         return value
 
     def set(self, value: T | None) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Self
 
 from portkit import clock
 from portkit.runloop.constants import DEFAULT_MODE
@@ -83,7 +81,7 @@ class Timer(Item):
         cls, interval: float, callback: Callable[[Timer], object], *, repeats: bool = False
     ) -> Self:
         """A new timer, added to the current run loop's default mode."""
-        from portkit.runloop.loop import RunLoop
+        from portkit.runloop.loop import RunLoop  # noqa: PLC0415 - a loop knows its timers
 
         timer = cls(interval, callback, repeats=repeats)
         RunLoop.current().add_timer(timer, DEFAULT_MODE)
@@ -125,8 +123,10 @@ class Timer(Item):
         return self._fire_date + self._tolerance
 
     def fire(self) -> None:
-        """Call back now, on this thread. A one-shot timer is invalid afterwards; the dates of a
-        repeating one stay as they are."""
+        """Call back now, on this thread.
+
+        A one-shot timer is invalid afterwards; the dates of a repeating one stay as they are.
+        """
         if not self._valid:
             return
         try:
@@ -163,8 +163,11 @@ class Timer(Item):
         self._fire_date, self._moved = date, True
 
     def _requeue(self) -> tuple[Mode, ...]:
-        """Put the timer where it belongs in its modes' queues: out of them while it fires, so
-        that a nested run neither calls it again nor wakes for it (R51). Under the loop's lock."""
+        """Put the timer where it belongs in its modes' queues. Under the loop's lock.
+
+        While it fires that is out of them, so that a nested run neither calls it again nor wakes
+        for it (R51).
+        """
         for mode in self._loop_modes:
             if self._firing:
                 mode.timers.discard(self)
