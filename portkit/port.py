@@ -189,6 +189,8 @@ class Port(ComponentObject, ABC):
         check_timeout(send_timeout)
         check_timeout(reply_timeout)
         packed = pack(components)
+        if reply_mode is not None:
+            RunLoop.current()._check_mode(reply_mode)
         self._check_served(reply_mode)
         answer = Answer(_thread.current().waiter)
         try:
@@ -274,6 +276,10 @@ class Port(ComponentObject, ABC):
         """A descriptor for foreign event loops; a receive right only."""
         self._only_sends("has no descriptor to wait on")
 
+    def deliver(self) -> bool:
+        """Deliver the next message, for run loops; a receive right only."""
+        self._only_sends("cannot receive")
+
     def process(self, limit: int = 64) -> int:
         """Deliver what is there, for foreign event loops; a receive right only."""
         self._only_sends("cannot receive")
@@ -322,8 +328,9 @@ class ReplyPort(Port):
             raise InvalidPortError("the request came to the process before it was forked")
         if self.used:
             raise PortError("the request was answered or dropped before; it takes one answer")
-        self.used = True
-        if not self._answer.settle(envelope) and not self._answer.abandoned:
+        settled = self._answer.settle(envelope)
+        self.used = True  # not before: an exception in between would leave the requester waiting
+        if not settled and not self._answer.abandoned:
             raise PortError("another thread answered or dropped this request at the same time")
 
     def answer(self, result: Any) -> None:
@@ -332,8 +339,8 @@ class ReplyPort(Port):
 
     def fail(self, error: PortError) -> None:
         """Have the requester's call raise ``error``, unless there is an answer already."""
-        self.used = True
         self._answer.settle(error)
+        self.used = True
 
     def invalidate(self) -> None:
         """Give the right up: the requester gets ``ReplyDroppedError``."""

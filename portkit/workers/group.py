@@ -1,0 +1,375 @@
+"""The main side of workers: launch them, wait for their check-ins, talk to them, stop them."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterable
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from portkit._report import report
+from portkit.errors import (
+    CheckInError,
+    CheckInTimeoutError,
+    InvalidPortError,
+    LoopEndedError,
+    PortError,
+    ReceiveTimeoutError,
+    SendTimeoutError,
+    TransportError,
+    WorkerDiedError,
+)
+from portkit.message import Components, PortMessage, pack
+from portkit.port import Port, check_timeout
+from portkit.registry import open_port, schemes
+from portkit.runloop import COMMON_MODES, RunLoop
+from portkit.workers.check_in import ACCEPTED, REFUSED, STOP, read
+from portkit.workers.launcher import Launcher
+from portkit.workers.target import Target, check
+from portkit.workers.threads import ThreadLauncher
+from portkit.workers.worker import Worker
+
+_CHECK_IN_MODE = "portkit.workers.check-in"
+"""Only the door is served while the group waits for check-ins."""
+_STOP_MODE = "portkit.workers.stop"
+"""The workers' last messages are served while the group waits for their end."""
+
+_GRACE_AFTER_FAILED_START = 1.0
+"""Seconds that workers have to end when the group could not start: its error is waited for."""
+
+OnMessage: TypeAlias = Callable[[Worker, PortMessage], Any]
+OnWorkerLost: TypeAlias = Callable[[Worker], object]
+
+_LAUNCHERS: dict[str, Callable[[Target, Port, str, float | None], Launcher]] = {
+    "mach": ThreadLauncher,
+}
+
+
+class WorkerGroup:
+    """Workers that check in, and from then on exchange messages with this side.
+
+    A context manager: entering starts the workers and returns once all have checked in; leaving
+    stops them. It belongs to the run loop of the thread that starts it, where its callbacks run.
+
+    Args:
+        target: what each worker runs: a callable taking a :class:`~portkit.workers.Session`, or
+            ``"module:function"``.
+        count: how many workers; by default one for each processor.
+        over: the scheme of the transport: ``mach`` makes them threads.
+        check_in_timeout: seconds for all of them to check in; None waits for ever.
+        name: the workers' names are this and their number.
+        on_message: called as ``on_message(worker, message)`` for each message from a worker; what
+            it returns answers a request.
+        on_worker_lost: called as ``on_worker_lost(worker)`` when a worker ends that was not told
+            to stop, after its last message; ``worker.error`` says why. Without it the error goes
+            to the run loop's exception handler.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+        TransportError: workers cannot be started over that scheme.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        count: int | None = None,
+        over: str = "mach",
+        check_in_timeout: float | None = 5.0,
+        name: str = "worker",
+        on_message: OnMessage | None = None,
+        on_worker_lost: OnWorkerLost | None = None,
+    ) -> None:
+        self._target = check(target)
+        if count is None:
+            count = os.cpu_count() or 1
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"count must be an int, not {type(count).__name__}")
+        if count < 1:
+            raise ValueError(f"a group needs at least 1 worker, not {count}")
+        if over not in _LAUNCHERS:
+            raise TransportError(
+                f"workers cannot be started over {over!r}; they can over "
+                f"{', '.join(sorted(_LAUNCHERS))} (transports here: {', '.join(schemes())})"
+            )
+        check_timeout(check_in_timeout)
+        self.on_message: OnMessage | None = on_message
+        self.on_worker_lost: OnWorkerLost | None = on_worker_lost
+        self._over = over
+        self._check_in_timeout = check_in_timeout
+        self._workers = tuple([Worker(index, f"{name}-{index}") for index in range(count)])
+        self._running: set[Worker] = set()
+        self._loop: RunLoop | None = None
+        self._door: Port | None = None
+        self._launcher: Launcher | None = None
+        self._started = False
+        self._stopping = False
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """All workers of the group, by number, also those that have ended."""
+        return self._workers
+
+    def start(self) -> Self:
+        """Start the workers and wait until all have checked in.
+
+        If one does not, all are stopped again.
+
+        Raises:
+            CheckInTimeoutError: not all checked in in time; names those missing.
+            WorkerDiedError: one ended before its check-in; holds its traceback.
+            PortError: the group was started before.
+        """
+        if self._started:
+            raise PortError("a group is started once; make a new one")
+        self._started = True
+        self._loop = RunLoop.current()
+        self._door = open_port(f"{self._over}:", self._admit)
+        self._loop.add_port(self._door, COMMON_MODES)
+        self._loop.add_port(self._door, _CHECK_IN_MODE)
+        self._launcher = _LAUNCHERS[self._over](
+            self._target, self._door, self._over, self._check_in_timeout
+        )
+        try:
+            for worker in self._workers:
+                self._launch(worker)
+            self._await_check_ins()
+        except BaseException:
+            self._stop_quietly(_GRACE_AFTER_FAILED_START)
+            raise
+        return self
+
+    def _launch(self, worker: Worker) -> None:
+        assert self._launcher is not None, "start made it"
+        self._running.add(worker)
+        try:
+            self._launcher.start(worker, self._worker_ended)
+        except Exception as error:
+            self._running.discard(worker)
+            worker._ended = True
+            raise WorkerDiedError(f"{worker.name} could not be started: {error}") from error
+
+    def _await_check_ins(self) -> None:
+        assert self._loop is not None, "start set it"
+        timeout = self._check_in_timeout
+        deadline = None if timeout is None else monotonic() + timeout
+        while missing := [worker for worker in self._workers if not worker.has_checked_in]:
+            for worker in missing:
+                if worker.error is not None:
+                    raise worker.error
+            remaining = None if deadline is None else deadline - monotonic()
+            if remaining is not None and remaining <= 0:
+                names = ", ".join([worker.name for worker in missing])
+                raise CheckInTimeoutError(
+                    f"{names} did not check in within {timeout} s "
+                    f"({len(missing)} of {len(self._workers)} are missing)"
+                )
+            self._loop.run_mode(_CHECK_IN_MODE, remaining)
+
+    def _admit(self, message: PortMessage) -> None:
+        """The door's delegate: accept a check-in, or refuse it and say why."""
+        try:
+            arrival = read(message)
+            worker = self._awaited(arrival.record.index, arrival.record.token)
+        except CheckInError as error:
+            if message.send_port is not None:
+                message.reply(str(error).encode(), msgid=REFUSED)
+            if not self._stopping:
+                report("a check-in was refused", error, message)
+            return
+        main_port = open_port(f"{self._over}:", lambda message: self._handle(worker, message))
+        assert self._loop is not None, "the door is served by it"
+        self._loop.add_port(main_port, COMMON_MODES)
+        self._loop.add_port(main_port, _STOP_MODE)
+        worker._port, worker._control = arrival.port, arrival.control
+        worker._main_port = main_port
+        message.reply(main_port, msgid=ACCEPTED)
+
+    def _awaited(self, index: int, token: str) -> Worker:
+        for worker in self._workers:
+            if worker.index == index and worker.token == token:
+                if worker.has_checked_in:
+                    raise CheckInError(f"{worker.name} has checked in already")
+                if self._stopping:
+                    raise CheckInError(f"{worker.name} checks in too late: the group is stopping")
+                return worker
+        raise CheckInError(f"this group does not expect a worker {index} with that token")
+
+    def _handle(self, worker: Worker, message: PortMessage) -> Any:
+        if self.on_message is None:
+            raise PortError(
+                f"a message from {worker.name} was dropped: the group has no on_message"
+            )
+        return self.on_message(worker, message)
+
+    def broadcast(
+        self, components: Components = (), *, msgid: int = 0, timeout: float | None = 5.0
+    ) -> list[Worker]:
+        """Send a message to every worker that is alive.
+
+        Args:
+            components: one component or an iterable of them.
+            msgid: what the message means.
+            timeout: seconds for all of them together; each gets one try at least.
+
+        Returns:
+            The workers that the message went to.
+
+        Raises:
+            SendTimeoutError: some had no room in time; the others have the message.
+        """
+        check_timeout(timeout)
+        packed = pack(components)
+        deadline = None if timeout is None else monotonic() + timeout
+        reached: list[Worker] = []
+        full: list[str] = []
+        for worker in self._workers:
+            if not worker.is_alive:
+                continue
+            remaining = None if deadline is None else deadline - monotonic()
+            try:
+                worker.port.send(packed, msgid=msgid, timeout=remaining)
+            except SendTimeoutError:
+                full.append(worker.name)
+            except InvalidPortError:
+                pass  # it is just ending; on_worker_lost tells
+            else:
+                reached.append(worker)
+        if full:
+            error = SendTimeoutError(
+                f"{', '.join(full)} had no room for the message; {len(reached)} others got it"
+            )
+            error.accepted = len(reached)
+            raise error
+        return reached
+
+    def stop(self, timeout: float | None = 5.0) -> None:
+        """Have the workers finish what was sent to them, and end; wait for that.
+
+        Their last messages are handled meanwhile. Idempotent.
+
+        Raises:
+            WrongThreadError: this is not the thread that started the group.
+            ReceiveTimeoutError: some did not end within ``timeout`` seconds; names them.
+        """
+        check_timeout(timeout)
+        self._stopping = True
+        loop = self._loop
+        if loop is None:
+            return
+        loop._check_thread("WorkerGroup.stop()")
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
+            self._tell_stop(self._running)
+            while self._running:
+                remaining = None if deadline is None else deadline - monotonic()
+                if remaining is not None and remaining <= 0:
+                    break
+                self._run_stop_mode(loop, remaining)
+        finally:
+            self._close(deadline)
+        if self._running:
+            names = ", ".join(sorted([worker.name for worker in self._running]))
+            raise ReceiveTimeoutError(f"{names} did not stop within {timeout} s")
+
+    def _tell_stop(self, workers: Iterable[Worker]) -> None:
+        for worker in workers:
+            if worker._control is not None:
+                try:
+                    worker._control.send(msgid=STOP, timeout=0)
+                except PortError:
+                    pass  # it is ending by itself, or was told before
+
+    def _run_stop_mode(self, loop: RunLoop, timeout: float | None) -> None:
+        assert self._door is not None, "start made it"
+        if not loop.contains_port(self._door, _STOP_MODE):
+            loop.add_port(self._door, _STOP_MODE)  # late check-ins are refused, not left waiting
+        loop.run_mode(_STOP_MODE, timeout)
+
+    def _close(self, deadline: float | None) -> None:
+        """End the ports, and wait for what the ended workers leave behind."""
+        if self._door is not None:
+            self._door.invalidate()
+        for worker in self._workers:
+            if worker._main_port is not None:
+                worker._main_port.invalidate()
+        if self._launcher is not None and not self._running:
+            self._launcher.join(None if deadline is None else max(0.1, deadline - monotonic()))
+
+    def _stop_quietly(self, timeout: float = 5.0) -> None:
+        """Stop because of an error that is on its way: that one is to be seen."""
+        try:
+            self.stop(timeout)
+        except PortError as error:
+            report("stopping workers failed", error, self)
+
+    def _worker_ended(self, worker: Worker, error: BaseException | None) -> None:
+        """From the launcher, on any thread."""
+        assert self._loop is not None, "start set it"
+        try:
+            self._loop.perform(
+                self._lose, worker, error, modes=(COMMON_MODES, _CHECK_IN_MODE, _STOP_MODE)
+            )
+        except LoopEndedError:
+            if error is not None:
+                report("a worker died after its group's thread had ended", error, worker)
+
+    def _lose(self, worker: Worker, error: BaseException | None) -> None:
+        """On the group's loop: a worker has ended."""
+        if worker._main_port is not None:
+            # What it sent before its end comes before the news of its end.
+            _deliver_all(worker._main_port)
+            worker._main_port.invalidate()
+        self._running.discard(worker)
+        worker._ended = True
+        worker.error = _died(worker, error)
+        if not worker.has_checked_in:
+            worker.error = worker.error or WorkerDiedError(
+                f"{worker.name} ended without checking in"
+            )
+        elif not self._stopping or worker.error is not None:
+            self._tell_lost(worker)
+
+    def _tell_lost(self, worker: Worker) -> None:
+        if self.on_worker_lost is not None:
+            self.on_worker_lost(worker)
+        elif worker.error is not None:
+            report("a worker died", worker.error, worker)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            self.stop()
+        else:
+            self._stop_quietly()
+
+    def __repr__(self) -> str:
+        alive = sum(worker.is_alive for worker in self._workers)
+        return f"<WorkerGroup over {self._over}: {alive} of {len(self._workers)} workers alive>"
+
+
+def _deliver_all(port: Port) -> None:
+    while port.pending:
+        try:
+            port.deliver()
+        except Exception as error:
+            report("a port's delegate raised", error, port)
+
+
+def _died(worker: Worker, error: BaseException | None) -> WorkerDiedError | None:
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return None
+    checked_in = "after" if worker.has_checked_in else "before"
+    text = "".join(traceback.format_exception(error)).rstrip()
+    died = WorkerDiedError(f"{worker.name} died {checked_in} its check-in:\n{text}")
+    died.__cause__ = error
+    return died

@@ -1,0 +1,114 @@
+"""The worker's side of a group: its ports, its run loop, and its check-in."""
+
+from __future__ import annotations
+
+from portkit.errors import CheckInError, CheckInTimeoutError, InvalidPortError, ReceiveTimeoutError
+from portkit.message import PortMessage
+from portkit.port import Port
+from portkit.registry import open_port
+from portkit.runloop import COMMON_MODES, InputSource, RunLoop
+from portkit.workers.check_in import STOP, CheckIn, check_in
+
+
+class Session:
+    """What a worker's target function gets. Belongs to the worker's thread.
+
+    Args:
+        door: the group's port for check-ins.
+        record: who this worker is.
+        name: its name in messages.
+        over: the scheme of its ports.
+        check_in_timeout: seconds to wait for the group's answer.
+
+    Attributes:
+        index: the worker's number, from 0.
+        name: its name.
+        port: the worker's port; give it a delegate before :meth:`run`.
+        loop: the worker's run loop.
+    """
+
+    def __init__(
+        self,
+        door: Port,
+        record: CheckIn,
+        *,
+        name: str,
+        over: str,
+        check_in_timeout: float | None,
+    ) -> None:
+        self.index: int = record.index
+        self.name: str = name
+        self.loop: RunLoop = RunLoop.current()
+        self.port: Port = open_port(f"{over}:")
+        self._control = open_port(f"{over}:", self._obey)
+        self._door = door
+        self._record = record
+        self._check_in_timeout = check_in_timeout
+        self._main: Port | None = None
+        # Stays signalled once it was: a stop ends one run only, and a delegate may be in another.
+        self._stop_source = InputSource(self._stop_when_drained)
+        self.loop.add_port(self.port, COMMON_MODES)
+        self.loop.add_port(self._control, COMMON_MODES)
+        self.loop.add_source(self._stop_source, COMMON_MODES)
+
+    @property
+    def main(self) -> Port:
+        """The main side's port for this worker; checks in first, if need be."""
+        if self._main is None:
+            self.check_in()
+        assert self._main is not None, "check_in sets it or raises"
+        return self._main
+
+    def check_in(self) -> None:
+        """Tell the group that this worker is ready, and wait for its answer.
+
+        :meth:`run` and :attr:`main` do it where it was not done. Do it earlier by hand in a target
+        that does not run its loop.
+
+        Raises:
+            CheckInError: done before, refused, or the group is gone.
+            CheckInTimeoutError: the group did not answer in time.
+        """
+        if self._main is not None:
+            raise CheckInError(f"{self.name} has checked in already")
+        try:
+            self._main = check_in(
+                self._door, self._record, self.port, self._control, self._check_in_timeout
+            )
+        except InvalidPortError as error:
+            raise CheckInError(
+                f"{self.name} checks in too late: the group was stopped or gave up waiting"
+            ) from error
+        except ReceiveTimeoutError as error:
+            raise CheckInTimeoutError(
+                f"the group did not answer {self.name}'s check-in within {self._check_in_timeout} s"
+            ) from error
+        self._main.add_invalidation_handler(lambda _: self.stop())
+
+    def run(self) -> None:
+        """Check in, if need be, and run the loop until the group stops this worker or is gone.
+
+        Messages that were sent before the group's stop are handled first.
+        """
+        if self._main is None:
+            self.check_in()
+        self.loop.run()
+
+    def stop(self) -> None:
+        """End :meth:`run` once the messages that are here now are handled. Any thread."""
+        self._stop_source.signal()
+
+    def close(self) -> None:
+        """Invalidate the worker's ports, so that others see its end. The launcher does it."""
+        self._stop_source.invalidate()
+        self._control.invalidate()
+        self.port.invalidate()
+
+    def _obey(self, message: PortMessage) -> None:
+        if message.msgid == STOP:
+            self.stop()
+
+    def _stop_when_drained(self, source: InputSource) -> None:
+        if self.port.pending == 0:
+            self.loop.stop()
+        source.signal(wake=False)

@@ -1,0 +1,48 @@
+"""What a worker runs: a callable, or where to import one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TypeAlias
+
+from portkit.workers.session import Session
+
+Target: TypeAlias = "Callable[[Session], object] | str"
+
+
+def check(target: Target) -> Target:
+    """The target, if it can be one.
+
+    Raises:
+        TypeError: it is neither callable nor str.
+        ValueError: it is a str that is not ``module:function``.
+    """
+    if isinstance(target, str):
+        module, colon, name = target.partition(":")
+        if not (module and colon and name):
+            raise ValueError(f"{target!r} does not say what to run: write 'module:function'")
+    elif not callable(target):
+        raise TypeError(
+            f"a worker's target is a callable or 'module:function', not {type(target).__name__}"
+        )
+    return target
+
+
+def resolve(target: Target) -> Callable[[Session], object]:
+    """The callable, imported if need be; in the worker, whose environment may differ.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: the module has no such function.
+        TypeError: that is not callable.
+    """
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
+    found: object = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    if not callable(found):
+        raise TypeError(f"{target!r} is a {type(found).__name__}, not callable")
+    return found

@@ -1,0 +1,65 @@
+"""Workers that are threads of this process."""
+
+from __future__ import annotations
+
+from threading import Thread
+from time import monotonic
+
+from portkit import _thread
+from portkit.port import Port
+from portkit.workers.check_in import CheckIn
+from portkit.workers.launcher import Ended, Launcher
+from portkit.workers.session import Session
+from portkit.workers.target import Target, resolve
+from portkit.workers.worker import Worker
+
+
+class ThreadLauncher(Launcher):
+    """Starts each worker on a thread of its own.
+
+    A thread cannot be killed: one that hangs stays behind, as a daemon that does not keep the
+    process from ending.
+    """
+
+    def __init__(
+        self, target: Target, door: Port, over: str, check_in_timeout: float | None
+    ) -> None:
+        self._target = target
+        self._door = door
+        self._over = over
+        self._check_in_timeout = check_in_timeout
+        self._threads: dict[Worker, Thread] = {}
+
+    def start(self, worker: Worker, ended: Ended) -> None:
+        """Start the worker's thread."""
+        thread = Thread(target=self._run, args=(worker, ended), name=worker.name, daemon=True)
+        thread.start()
+        self._threads[worker] = thread
+
+    def join(self, timeout: float | None) -> None:
+        """Wait for threads that have reported their end to be gone."""
+        deadline = None if timeout is None else monotonic() + timeout
+        for thread in self._threads.values():
+            thread.join(None if deadline is None else max(0.0, deadline - monotonic()))
+
+    def _run(self, worker: Worker, ended: Ended) -> None:
+        error: BaseException | None = None
+        try:
+            self._work(worker)
+        except BaseException as raised:  # SystemExit ends a thread as well
+            error = raised
+        _thread.end_current()
+        ended(worker, error)
+
+    def _work(self, worker: Worker) -> None:
+        session = Session(
+            self._door,
+            CheckIn(index=worker.index, token=worker.token),
+            name=worker.name,
+            over=self._over,
+            check_in_timeout=self._check_in_timeout,
+        )
+        try:
+            resolve(self._target)(session)
+        finally:
+            session.close()

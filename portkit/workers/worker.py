@@ -1,0 +1,58 @@
+"""A worker as its group sees it."""
+
+from __future__ import annotations
+
+import secrets
+
+from portkit.errors import InvalidPortError
+from portkit.port import Port
+
+
+class Worker:
+    """One worker of a group. Made by the group; its attributes are for reading.
+
+    Attributes:
+        index: its number, from 0.
+        name: its name in messages, and its thread's.
+        error: why it ended, a ``WorkerDiedError``; None while it lives or if it just returned.
+    """
+
+    __slots__ = ("_control", "_ended", "_main_port", "_port", "error", "index", "name", "token")
+
+    def __init__(self, index: int, name: str) -> None:
+        self.index = index
+        self.name = name
+        self.token = secrets.token_hex(16)
+        self.error: Exception | None = None
+        self._port: Port | None = None
+        self._control: Port | None = None
+        self._main_port: Port | None = None
+        self._ended = False
+
+    @property
+    def port(self) -> Port:
+        """The worker's port: messages sent here reach its delegate.
+
+        Raises:
+            InvalidPortError: the worker has not checked in.
+        """
+        if self._port is None:
+            raise InvalidPortError(f"{self.name} has not checked in; it has no port yet")
+        return self._port
+
+    @property
+    def has_checked_in(self) -> bool:
+        """Whether it ever checked in."""
+        return self._port is not None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has checked in and not ended."""
+        return self._port is not None and not self._ended
+
+    def __repr__(self) -> str:
+        if self._ended:
+            state = "died" if self.error else "ended"
+        else:
+            state = "alive" if self.has_checked_in else "starting"
+        return f"<Worker {self.name!r} {state}>"
