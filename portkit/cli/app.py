@@ -1,0 +1,78 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import portkit
+from portkit.cli.demo.command import run_demo
+
+app = typer.Typer(
+    name="portkit",
+    help="One way to talk between threads, processes and hosts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"portkit {portkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Exit status: 0 every file was hashed; 1 some were not, or there were none, or they did "
+    "not verify; 2 wrong usage; 3 every file was hashed, but workers were lost; 130 interrupted."
+)
+def demo(
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder or a file. By default this Python's standard library.",
+            exists=True,
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="How many workers; by default one a processor.",
+            show_default=False,
+        ),
+    ] = None,
+    over: Annotated[
+        str, typer.Option(help="The transport between this side and the workers: mach (threads).")
+    ] = "mach",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash everything again in one thread, and compare.")
+    ] = False,
+    crash: Annotated[
+        bool,
+        typer.Option("--crash", help="Let one worker fail half-way, to see what is made of it."),
+    ] = False,
+) -> None:
+    """Hash the files under PATH with workers that check in.
+
+    The main loop deals the files out; workers answer with SHA-256 and size.
+    """
+    raise typer.Exit(run_demo(path, workers=workers, over=over, verify=verify, crash=crash))

@@ -1,0 +1,105 @@
+"""``portkit demo``: the main job from the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from pathlib import Path
+from time import monotonic
+
+from portkit import PortError
+from portkit.cli.demo.digest import digest_file, hash_files
+from portkit.cli.demo.display import Display
+from portkit.cli.demo.files import find_files, standard_library
+from portkit.cli.demo.job import HashJob
+from portkit.registry import transport
+from portkit.workers import WorkerGroup
+
+COMPLETE = 0
+INCOMPLETE = 1
+WRONG_USAGE = 2
+WORKERS_LOST = 3
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def run_demo(
+    path: Path | None, *, workers: int | None, over: str, verify: bool, crash: bool = False
+) -> int:
+    """Run the job and show it.
+
+    Args:
+        path: what to hash; None is the standard library.
+        workers: how many; None is one for each processor.
+        over: the scheme of the transport to the workers.
+        verify: hash everything again in this thread, and compare.
+        crash: let a worker fail half-way.
+
+    Returns:
+        The exit status.
+    """
+    display = Display()
+    try:
+        transport(over)
+        group = WorkerGroup(hash_files, count=workers, over=over)
+    except PortError as error:
+        display.say(f"portkit demo: {error}")
+        return WRONG_USAGE
+    unread: list[OSError] = []
+    root = path or standard_library()
+    files = find_files(root, unread.append)
+    for failure in unread:
+        display.say(f"{failure.filename}: {failure.strerror}")
+    if not files:
+        display.say(f"{root}: there are no files here, so there is nothing to do")
+        return INCOMPLETE
+    job = HashJob(group, files, say=display.say, crash=crash)
+    began = monotonic()
+    try:
+        with display.progress(job):
+            job.run()
+        display.summary(job, max(monotonic() - began, 1e-6), over, _tree_digest(job, root))
+        verified = _verify(job, display) if verify else True
+    except PortError as error:
+        display.say(f"portkit demo: {error}")
+        return INCOMPLETE
+    except KeyboardInterrupt:
+        display.say(f"interrupted: {job.done} of {job.total} files were through")
+        return INTERRUPTED
+    if job.failures or unread or not verified:
+        display.say(f"incomplete: {len(job.failures)} files have no digest")
+        return INCOMPLETE
+    if job.lost:
+        display.say(f"complete, although {len(job.lost)} workers were lost")
+        return WORKERS_LOST
+    return COMPLETE
+
+
+def _tree_digest(job: HashJob, root: Path) -> str:
+    """One SHA-256 over the relative names and digests of all files, in order."""
+    tree = hashlib.sha256()
+    for file in sorted(job.digests):
+        tree.update(os.fsencode(file.relative_to(root)) + b"\0" + job.digests[file].sha256)
+    return tree.hexdigest()
+
+
+def _verify(job: HashJob, display: Display) -> bool:
+    """Hash the files again, here, and say which differ."""
+    differ = 0
+    began = monotonic()
+    with display.steps("verifying", len(job.digests)) as steps:
+        for _, (file, digest) in zip(steps, job.digests.items(), strict=True):
+            try:
+                same = digest_file(file) == digest
+                reason = "the digest differs"
+            except OSError as error:
+                same, reason = False, error.strerror or str(error)
+            if not same:
+                differ += 1
+                display.say(f"{file}: not verified: {reason}")
+    agree = len(job.digests) - differ
+    display.result(
+        f"verified: {agree} of {len(job.digests)} digests agree "
+        f"({monotonic() - began:.2f} s in one thread)"
+    )
+    return differ == 0
