@@ -45,6 +45,13 @@ def run_on_thread(fn: Callable[[], T], *, timeout: float = PATIENCE) -> T:
     return outcome.result(0)
 
 
+def keep_alive(loop: RunLoop, mode: str = DEFAULT_MODE) -> InputSource:
+    """A source that nobody signals, added so that the mode is not empty (R2)."""
+    source = InputSource(lambda source: None)
+    loop.add_source(source, mode)
+    return source
+
+
 class LoopThread:
     """A thread that runs its loop in ``mode`` while the ``with`` lasts, and is joined after it.
 
@@ -86,8 +93,7 @@ class LoopThread:
 
     def _body(self) -> None:
         self.loop = RunLoop.current()
-        keep_alive = InputSource(lambda source: None)
-        self.loop.add_source(keep_alive, self._mode)
+        keep_alive(self.loop, self._mode)
         self._ready.set()
         try:
             while not self._ending:

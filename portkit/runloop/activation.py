@@ -136,8 +136,9 @@ def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:  # noqa: C9
         if handled and blocks.any_queued and blocks.run(mode):
             performed = True
 
-        # 6. Whether to poll instead of sleeping. An empty mode polls, and ends below (R13).
-        emptied = mode.alive == 0 and awaited is None and not blocks.has_any(mode)
+        # 6. Whether to poll instead of sleeping. A mode without items polls: nothing would wake it
+        # for the blocks it may still have, and without those it ends below (R13).
+        emptied = mode.alive == 0 and awaited is None
         poll = (
             handled
             or emptied
@@ -208,7 +209,7 @@ def _wait(loop: RunLoop, activation: Activation, *, poll: bool) -> list[tuple[in
             or loop._woken
             or mode.ready
             or (awaited is not None and awaited.done)
-            or (awaited is None and mode.alive == 0 and not loop._blocks.has_any(mode))
+            or (awaited is None and mode.alive == 0)
         ):
             timeout: float | None = 0.0
         else:

@@ -19,6 +19,10 @@ from portkit.runloop.constants import COMMON_MODES
 from portkit.runloop.mode import Mode
 
 
+def _nothing() -> None:
+    """What a block calls that is done with."""
+
+
 class Block:
     """A call that nobody waits for.
 
@@ -50,6 +54,10 @@ class Block:
         except IndexError:
             return False
         return True
+
+    def release(self) -> None:
+        """Let go of the call, which was made or withdrawn."""
+        self.fn, self.args = _nothing, ()
 
     def run(self) -> None:
         """Make the call. An Exception is reported; a BaseException comes out."""
@@ -144,6 +152,9 @@ class FutureBlock(Block):
 
 _Queued: TypeAlias = "tuple[int, Block]"
 
+_SWEEP_EVERY = 1024
+"""Blocks after which the queues are looked through; fewer would cost, more would hold memory."""
+
 
 class BlockQueue:
     """The blocks of one loop. Only :meth:`put` may be called by other threads."""
@@ -179,7 +190,11 @@ class BlockQueue:
             block = queue.popleft()[1]
             if block.claim():
                 ran = True
-                block.run()
+                try:
+                    block.run()
+                finally:
+                    # Its entries for other modes stay behind; they hold nothing any more (R27).
+                    block.release()
         return ran
 
     def take_all(self) -> list[Block]:
@@ -207,6 +222,14 @@ class BlockQueue:
             self._sequence += 1
             for name in block.modes:
                 self._queues.setdefault(name, deque()).append((self._sequence, block))
+            if self._sequence % _SWEEP_EVERY == 0:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop entries of blocks that ran elsewhere: where no run comes they would pile up."""
+        for name, queue in list(self._queues.items()):
+            self._queues[name] = deque([entry for entry in queue if not entry[1].claimed])
+            self._live(name)
 
     def _head(self, mode: Mode) -> deque[_Queued] | None:
         """The queue with the oldest unclaimed block for ``mode`` at its head."""

@@ -353,11 +353,13 @@ class RunLoop:
             LoopEndedError: the loop's thread has ended, before the call or during the wait.
         """
         names = _mode_names(modes)
+        _check_timeout(timeout)
+        _callable(fn)
         if get_ident() == self.ident:
             self._check_alive()
             return fn(*args)
         waiter = _thread.current().waiter
-        block = WaitedBlock(_callable(fn), args, names, waiter)
+        block = WaitedBlock(fn, args, names, waiter)
         self._put(block, wake=True)
         deadline = None if timeout is None else monotonic() + timeout
         try:
@@ -375,7 +377,8 @@ class RunLoop:
                 waiter.sleep(remaining)
         finally:
             waiter.armed = None
-            block.claim()
+            if block.claim():
+                block.release()
         if block.exception is not None:
             raise block.exception
         result: T = block.result
@@ -547,15 +550,21 @@ class RunLoop:
         return mode if mode.alive or self._blocks.has_any(mode) else None
 
     def _deadline(self, timeout: float | None) -> float:
+        _check_timeout(timeout)
         if timeout is None:
             return math.inf
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-            raise TypeError(f"a time-out is seconds or None, not {type(timeout).__name__}")
-        if math.isnan(timeout):
-            raise ValueError("a time-out must be a number of seconds or None, not NaN")
         if timeout <= 0:
             return engine.POLL_ONCE
         return math.inf if timeout > LONGEST_TIMEOUT else clock.now() + timeout
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"a time-out is seconds or None, not {type(timeout).__name__}")
+    if math.isnan(timeout):
+        raise ValueError("a time-out must be a number of seconds or None, not NaN")
 
 
 def _callable(fn: Callable[..., T]) -> Callable[..., T]:
