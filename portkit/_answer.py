@@ -1,6 +1,6 @@
 """The place where one answer to one request arrives.
 
-Settling takes no lock, so that a finalizer may do it: the first to empty ``_open`` wins.
+Settling takes no lock, so that a finalizer may do it: the first in ``_outcomes`` wins.
 """
 
 from __future__ import annotations
@@ -21,25 +21,30 @@ class Answer:
         waiter: the requesting thread's.
     """
 
-    __slots__ = ("_open", "_waiter", "outcome")
+    __slots__ = ("_outcomes", "_waiter")
 
     def __init__(self, waiter: Waiter) -> None:
-        self.outcome: Envelope | PortError | None = None
         self._waiter = waiter
-        self._open = [None]
+        self._outcomes: list[Envelope | PortError] = []
+
+    @property
+    def outcome(self) -> Envelope | PortError | None:
+        """What came, or None so far."""
+        return self._outcomes[0] if self._outcomes else None
 
     @property
     def done(self) -> bool:
         """Whether the outcome is there."""
-        return self.outcome is not None
+        return bool(self._outcomes)
 
     def settle(self, outcome: Envelope | PortError) -> bool:
         """Set the outcome and wake the requester; False if it was settled before. Any thread."""
-        try:
-            self._open.pop()
-        except IndexError:
+        outcomes = self._outcomes
+        if outcomes:
             return False
-        self.outcome = outcome
+        outcomes.append(outcome)
+        if outcomes[0] is not outcome:
+            return False
         self._waiter.ring()
         return True
 
@@ -56,7 +61,7 @@ class Answer:
         try:
             while True:
                 waiter.armed = self
-                if self.outcome is not None or (remaining is not None and remaining <= 0):
+                if self._outcomes or (remaining is not None and remaining <= 0):
                     return
                 waiter.sleep(remaining)
                 if deadline is not None:
@@ -80,8 +85,7 @@ class Answer:
                 f"no answer within {timeout} s: raise reply_timeout=, or look at the receiver"
             )
         )
-        outcome = self.outcome
+        outcome = self._outcomes[0]
         if isinstance(outcome, tuple):
             return outcome
-        assert outcome is not None, "settled above, if not before"
         raise outcome

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from portkit import _fork, _thread
 from portkit._report import report
-from portkit._wakeup import Pipe
+from portkit._wakeup import Pipe, Waiter
 from portkit.errors import (
     BecameInvalidError,
     InvalidPortError,
@@ -43,13 +43,15 @@ class _Doorbell(Pipe):
         self.given_up = False
 
     def __del__(self) -> None:
-        if self.read_fd >= 0 and not self.given_up:
-            warnings.warn(
-                f"{self.owner} was dropped with its descriptor open: call invalidate()",
-                ResourceWarning,
-                stacklevel=2,
-            )
-        self.close_in_child()
+        try:
+            if self.read_fd >= 0 and not self.given_up:
+                warnings.warn(
+                    f"{self.owner} was dropped with its descriptor open: call invalidate()",
+                    ResourceWarning,
+                    stacklevel=2,
+                )
+        finally:  # where warnings are errors
+            self.close_in_child()
 
 
 class LocalPort(Port):
@@ -153,6 +155,7 @@ class LocalPort(Port):
         return self._mailbox.put_many(envelopes, timeout)
 
     def _check_served(self, reply_mode: str | None) -> None:
+        self._check_fork()
         loop = self._loop
         if loop is None or loop.ident != get_ident():
             return
@@ -179,8 +182,9 @@ class LocalPort(Port):
         begun = False
         envelope = None
         try:
+            # Known before it is taken: a signal that strikes right after still finds it here.
             envelope = queue[0]
-            queue.popleft()
+            envelope = queue.popleft()
             if queue:
                 self._queue_slots()
             else:
@@ -195,6 +199,10 @@ class LocalPort(Port):
                 result = raw(self, msgid, components, reply_port)
             elif handle is not None:
                 result = handle(arrived(envelope, self))
+            elif mailbox.closed:  # invalidated since it was taken: as if it had been unread
+                if type(reply_port) is ReplyPort:
+                    reply_port.fail(_unread())
+                return True
             else:
                 raise _no_delegate()
             if type(reply_port) is ReplyPort:
@@ -202,12 +210,12 @@ class LocalPort(Port):
                     reply_port.answer(result)
                 elif not (reply_port.used or reply_port.deferred):
                     reply_port.answer(None)
-        except BaseException:
+        except BaseException as error:
             if begun:
                 if envelope is not None and type(envelope[2]) is ReplyPort:
                     envelope[2]._drop()
-            elif mailbox.closed:
-                return False
+            elif isinstance(error, IndexError):
+                return False  # invalidated on another thread meanwhile
             elif envelope is not None and not (queue and queue[0] is envelope):
                 mailbox.put_back(envelope)
             raise
@@ -228,23 +236,38 @@ class LocalPort(Port):
         check_timeout(timeout)
         self._check_fork()
         mailbox = self._mailbox
-        with mailbox.lock:
-            self._check_consumer()
-            if mailbox.closed:
-                raise InvalidPortError(f"{self!r} is invalid; nothing arrives at it any more")
-            self._receiver = get_ident()
         waiter = _thread.current().waiter
-        deadline = None if timeout is None else monotonic() + timeout
+        receiving = False
         try:
+            with mailbox.lock:
+                self._check_consumer()
+                if mailbox.closed:
+                    raise InvalidPortError(f"{self!r} is invalid; nothing arrives at it any more")
+                receiving = True
+                self._receiver = get_ident()
             mailbox.attach(waiter.ring, self._receiver)
+            return self._wait_for_message(waiter, timeout)
+        finally:
+            if receiving:
+                waiter.armed = None
+                mailbox.detach()
+                self._receiver = 0
+
+    def _wait_for_message(self, waiter: Waiter, timeout: float | None) -> PortMessage:
+        mailbox = self._mailbox
+        queue = mailbox.queue
+        deadline = None if timeout is None else monotonic() + timeout
+        envelope = None
+        try:
             while True:
                 waiter.armed = mailbox
                 mailbox.signalled = False
-                if mailbox.queue:
+                if queue:
                     try:
-                        envelope = mailbox.queue.popleft()
+                        envelope = queue[0]  # as in deliver
+                        envelope = queue.popleft()
                     except IndexError:
-                        pass
+                        envelope = None
                     else:
                         if mailbox.senders:
                             mailbox.wake_sender()
@@ -255,10 +278,10 @@ class LocalPort(Port):
                 if remaining is not None and remaining <= 0:
                     raise ReceiveTimeoutError(f"no message at {self!r} within {timeout} s")
                 waiter.sleep(remaining)
-        finally:
-            waiter.armed = None
-            mailbox.detach()
-            self._receiver = 0
+        except BaseException:
+            if envelope is not None and not (queue and queue[0] is envelope):
+                mailbox.put_back(envelope)
+            raise
 
     def fileno(self) -> int:
         """A descriptor that is readable while messages are waiting, for foreign event loops.
@@ -270,6 +293,7 @@ class LocalPort(Port):
             InvalidPortError: the port is invalid.
             PortError: another consumer serves the port.
         """
+        self._check_fork()
         doorbell = self._doorbell
         if doorbell is None:
             doorbell = self._open_doorbell()
@@ -316,11 +340,14 @@ class LocalPort(Port):
         """Have ``loop`` deliver this port's messages in ``mode``; called by ``add_port``.
 
         Raises:
+            ValueError: the port is invalid.
             PortError: another consumer serves the port.
         """
         self._check_fork()
         slot = loop._ready_slot(self, mode)
         with self._mailbox.lock:
+            if self._mailbox.closed:
+                raise ValueError(f"{self!r} is invalid and can be added nowhere: make a new one")
             self._check_consumer(loop)
             self._loop = loop
             self._slots += (slot,)
@@ -380,9 +407,7 @@ class LocalPort(Port):
             return
         for envelope in unread:
             if type(envelope[2]) is ReplyPort:
-                envelope[2].fail(
-                    BecameInvalidError("the port was invalidated with the request unread")
-                )
+                envelope[2].fail(_unread())
         unread.clear()
         handlers, self._handlers = self._handlers, []
         try:
@@ -407,9 +432,7 @@ class LocalPort(Port):
         self, handler: PortHandler, *, loop: RunLoop | None = None
     ) -> None:
         """As :meth:`Port.add_invalidation_handler`."""
-        record = _Handler(handler, loop or _thread.current().loop)
-        if not callable(handler):
-            raise TypeError(f"an invalidation handler is called with the port; got {handler!r}")
+        record = _record(handler, loop)
         if self._generation == _fork.generation:
             with self._mailbox.lock:
                 if not self._mailbox.closed:
@@ -419,9 +442,10 @@ class LocalPort(Port):
 
     def add_no_senders_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
         """As :meth:`Port.add_no_senders_handler`. Called each time the last one goes."""
+        record = _record(handler, loop)
         self._check_fork()
         with self._mailbox.lock:
-            self._no_senders_handlers.append(_Handler(handler, loop or _thread.current().loop))
+            self._no_senders_handlers.append(record)
 
     def _add_sender(self) -> None:
         """For links: one more peer holds an exported right to this port."""
@@ -458,6 +482,16 @@ class LocalPort(Port):
     def __repr__(self) -> str:
         state = f"{self.pending} pending" if self.is_valid else "invalid"
         return f"<{type(self).__name__} {id(self):#x} {state}>"
+
+
+def _record(handler: PortHandler, loop: RunLoop | None) -> _Handler:
+    if not callable(handler):
+        raise TypeError(f"a handler is called with the port; {handler!r} cannot be called")
+    return _Handler(handler, loop or _thread.current().loop)
+
+
+def _unread() -> BecameInvalidError:
+    return BecameInvalidError("the port was invalidated with the request unread")
 
 
 def _no_delegate() -> PortError:

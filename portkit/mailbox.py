@@ -17,7 +17,7 @@ from time import monotonic
 
 from portkit import _fork, _thread
 from portkit._wakeup import Waiter
-from portkit.errors import BecameInvalidError, InvalidPortError, SendTimeoutError
+from portkit.errors import BecameInvalidError, InvalidPortError, PortError, SendTimeoutError
 from portkit.message import Envelope
 
 
@@ -51,14 +51,14 @@ class Mailbox:
     )
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self.queue: deque[Envelope] = deque()
         self.on_ready: Callable[[], None] | None = None
-        self.signalled = False
+        self.signalled: bool = False
         self.senders: deque[Waiter] = deque()
-        self.consumer_ident = 0
-        self.closed = False
-        self.lock = RLock()
+        self.consumer_ident: int = 0
+        self.closed: bool = False
+        self.lock: RLock = RLock()
         self._generation = _fork.generation
 
     def put(self, envelope: Envelope, timeout: float | None) -> None:
@@ -71,32 +71,51 @@ class Mailbox:
         """
         if self._generation != _fork.generation:
             raise InvalidPortError(_FORKED)
-        with self.lock:
-            if self.closed:
-                raise InvalidPortError(_CLOSED)
-            full = len(self.queue) >= self.limit
-            if not full:
-                self.queue.append(envelope)
-                if self.signalled:
-                    return
-                self.signalled = True
-        if full:
-            self._put_waiting((envelope,), 0, timeout)
-        elif (ready := self.on_ready) is not None:
-            ready()
+        try:
+            with self.lock:
+                if self.closed:
+                    raise InvalidPortError(_CLOSED)
+                full = len(self.queue) >= self.limit
+                if not full:
+                    self.queue.append(envelope)
+                    if self.signalled:
+                        return
+                    self.signalled = True
+            if full:
+                self._put_waiting((envelope,), 0, timeout)
+            elif (ready := self.on_ready) is not None:
+                ready()
+        except PortError:
+            raise
+        except BaseException:
+            # A signal handler raised: the envelope may be in, with nobody told of it.
+            self._tell()
+            raise
 
     def put_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
         """Append all envelopes, as :meth:`put`; the error's ``accepted`` says how many went in."""
         if self._generation != _fork.generation:
             raise InvalidPortError(_FORKED)
-        accepted = self._put_some(envelopes, 0, InvalidPortError)
-        if accepted < len(envelopes):
-            self._put_waiting(envelopes, accepted, timeout)
+        try:
+            accepted = self._put_some(envelopes, 0, InvalidPortError)
+            if accepted < len(envelopes):
+                self._put_waiting(envelopes, accepted, timeout)
+        except PortError:
+            raise
+        except BaseException:
+            self._tell()  # as in put
+            raise
         return len(envelopes)
 
     def put_back(self, envelope: Envelope) -> None:
-        """Return an envelope that was taken but not delivered to the head of the queue."""
-        self.queue.appendleft(envelope)
+        """Return an envelope that was taken but not delivered to the head of the queue.
+
+        Where the mailbox was closed meanwhile it goes, like those that were unread.
+        """
+        with self.lock:
+            if self.closed:
+                return
+            self.queue.appendleft(envelope)
         self._tell()
 
     def rest(self) -> None:
@@ -140,8 +159,13 @@ class Mailbox:
             if self.closed:
                 return None
             self.closed = True
-            unread = list(self.queue)
-            self.queue.clear()
+            # One by one: the consumer takes without the lock, and nobody may get what it got.
+            unread: list[Envelope] = []
+            try:
+                while True:
+                    unread.append(self.queue.popleft())
+            except IndexError:
+                pass
         for waiter in list(self.senders):
             waiter.ring()
         self._tell()
@@ -179,8 +203,9 @@ class Mailbox:
         waiter = _thread.current().waiter
         try:
             while True:
-                self.senders.append(waiter)
+                # Armed first: whoever finds the waiter among the senders must be able to ring it.
                 waiter.armed = self
+                self.senders.append(waiter)
                 accepted = self._put_some(envelopes, accepted, BecameInvalidError)
                 if accepted == len(envelopes):
                     return

@@ -35,6 +35,7 @@ class Awaited(Protocol):
     @property
     def done(self) -> bool:
         """Whether it has come."""
+        ...
 
 
 class Activation:
@@ -71,14 +72,14 @@ class Activation:
         return_after_block: bool = False,
         awaited: Awaited | None = None,
     ) -> None:
-        self.mode = mode
-        self.deadline = deadline
-        self.return_after_source = return_after_source
-        self.return_after_block = return_after_block
-        self.awaited = awaited
+        self.mode: Mode = mode
+        self.deadline: float = deadline
+        self.return_after_source: bool = return_after_source
+        self.return_after_block: bool = return_after_block
+        self.awaited: Awaited | None = awaited
         self.outer: Activation | None = None
-        self.stopped = False
-        self.took_wake = False
+        self.stopped: bool = False
+        self.took_wake: bool = False
 
 
 def run(loop: RunLoop, activation: Activation) -> RunResult:
@@ -319,15 +320,19 @@ def _deliver_messages(loop: RunLoop, activation: Activation) -> bool:
     budget = 1 if activation.return_after_source else loop.batch_limit
     delivered = False
     while budget > 0 and ready:
-        slot = ready.popleft()
-        slot.queued = False
-        if not slot.active:
-            continue
+        slot = ready[0]
         try:
-            if not slot.port.deliver():
+            ready.popleft()
+            slot.queued = False
+            if not (slot.active and slot.port.deliver()):
                 continue
         except Exception as error:
             loop._report("a port's delegate raised", error, slot.port)
+        except BaseException:
+            # The port may not have been looked at yet, and is not told again by its mailbox.
+            slot.queued = True
+            ready.append(slot)
+            raise
         delivered = True
         budget -= 1
         if activation.stopped:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from threading import RLock
 from typing import TYPE_CHECKING, ClassVar
 
+from portkit import _fork
+
 if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop
     from portkit.runloop.mode import Mode
 
 _membership = RLock()
 """Guards which loops an item belongs to. Held for a few attribute accesses, never for a call."""
+
+
+def _after_fork_in_child() -> None:
+    global _membership
+    _membership = RLock()  # a thread that is not in the child may have held it
+
+
+_fork.call_in_child(_after_fork_in_child)
 
 
 class Item:

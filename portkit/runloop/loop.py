@@ -53,9 +53,9 @@ class RunLoop:
 
     def __init__(self, state: _thread.ThreadState) -> None:
         """For :meth:`current` and :meth:`main`; not for users."""
-        self.ident = state.ident
+        self.ident: int = state.ident
         self.exception_handler: ExceptionHandler | None = None
-        self.batch_limit = 64
+        self.batch_limit: int = 64
         self._waiter = state.waiter
         self._is_main = state is _thread.main()
         self._generation = _fork.generation
@@ -538,14 +538,17 @@ class RunLoop:
                 "From here use perform() or perform_and_wait()"
             )
 
-    def _runnable(self, name: str) -> Mode | None:
-        """The mode, if it is there and not empty (R1, R2)."""
-        self._check_thread("running a mode")
+    def _check_mode(self, name: str) -> None:
         if check_mode_name(name) == COMMON_MODES:
             raise ValueError(
                 "COMMON_MODES stands for a set of modes and cannot be run; run DEFAULT_MODE, or "
                 "another mode made common with add_common_mode()"
             )
+
+    def _runnable(self, name: str) -> Mode | None:
+        """The mode, if it is there and not empty (R1, R2)."""
+        self._check_thread("running a mode")
+        self._check_mode(name)
         mode = self._table.ensure(name)
         return mode if mode.alive or self._blocks.has_any(mode) else None
 
@@ -565,6 +568,13 @@ def _check_timeout(timeout: float | None) -> None:
         raise TypeError(f"a time-out is seconds or None, not {type(timeout).__name__}")
     if math.isnan(timeout):
         raise ValueError("a time-out must be a number of seconds or None, not NaN")
+
+
+def _after_fork_in_child() -> None:
+    RunLoop._creation_lock = Lock()  # a thread that is not in the child may have held it
+
+
+_fork.call_in_child(_after_fork_in_child)
 
 
 def _callable(fn: Callable[..., T]) -> Callable[..., T]:
