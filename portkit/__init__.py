@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os as _os
-from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
+from typing import TYPE_CHECKING, Any
 
 if _os.name != "posix":
     raise ImportError("portkit needs a POSIX system: Linux, or macOS; it does not run on Windows")
@@ -42,7 +41,7 @@ from portkit.runloop import (
     Timer,
 )
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
     from portkit.address import Address
     from portkit_transports.mach import MachPort
 
@@ -82,10 +81,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> _Any:
+def __getattr__(name: str) -> Any:
     """Load transports' port classes, and what needs pydantic, when they are first asked for."""
     if name in _PORT_CLASSES:
-        value: _Any = _port_class(name)
+        value: Any = _port_class(name)
     elif name == "Address":
         from portkit.address import Address as value  # noqa: PLC0415, N813
     else:

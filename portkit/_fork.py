@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-generation = 0
+generation: int = 0
 """How many forks lie between the first process and this one. Compare with ``!=``."""
 
 

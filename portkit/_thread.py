@@ -42,12 +42,12 @@ class ThreadState:
     """As PTHREAD_DESTRUCTOR_ITERATIONS: destructors may set values, which are destroyed too."""
 
     def __init__(self, ident: int) -> None:
-        self.ident = ident
-        self.generation = _fork.generation
-        self.waiter = Waiter()
+        self.ident: int = ident
+        self.generation: int = _fork.generation
+        self.waiter: Waiter = Waiter()
         self.loop: RunLoop | None = None
         self.values: dict[Slot, object] = {}
-        self.ended = False
+        self.ended: bool = False
 
     def end(self) -> None:
         """End the loop, then destroy the values, then close (R57). Once; nothing in a fork.

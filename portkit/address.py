@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +19,7 @@ class Address(BaseModel):
         ValueError: the scheme or the target cannot be one (pydantic's ``ValidationError``).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     scheme: str = Field(pattern=f"^{SCHEME_PATTERN}$", max_length=32)
     target: str = Field(default="", max_length=1024, pattern=r"^[^\x00-\x1f]*$")

@@ -18,15 +18,17 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """The date now, in seconds; never goes back."""
+        ...
 
     def sleep_time(self, until: float) -> float | None:
         """How many real seconds a loop may sleep towards ``until``; None: until it is woken."""
+        ...
 
 
 class SystemClock:
     """``time.monotonic``."""
 
-    now = staticmethod(time.monotonic)
+    now: staticmethod[[], float] = staticmethod(time.monotonic)
 
     def sleep_time(self, until: float) -> float | None:
         """The seconds left, at least 0."""

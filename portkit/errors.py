@@ -39,31 +39,31 @@ class PortError(Exception):
 class InvalidPortError(PortError):
     """The port is invalid: it was invalidated, its thread ended, or the process forked."""
 
-    code = -3
+    code: ClassVar[int | None] = -3
 
 
 class BecameInvalidError(InvalidPortError):
     """The port became invalid while the call waited for room or for an answer."""
 
-    code = -5
+    code: ClassVar[int | None] = -5
 
 
 class SendTimeoutError(PortError, TimeoutError):
     """The receiver's queue had no room in time. Nothing of the message was sent."""
 
-    code = -1
+    code: ClassVar[int | None] = -1
 
 
 class ReceiveTimeoutError(PortError, TimeoutError):
     """No message, or no answer to a request, arrived in time."""
 
-    code = -2
+    code: ClassVar[int | None] = -2
 
 
 class TransportError(PortError):
     """A transport is unknown, cannot do what was asked, or failed."""
 
-    code = -4
+    code: ClassVar[int | None] = -4
 
 
 class ReplyDroppedError(PortError):

@@ -310,8 +310,8 @@ class ReplyPort(Port):
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._generation = _fork.generation
-        self.deferred = False
-        self.used = False
+        self.deferred: bool = False
+        self.used: bool = False
 
     @property
     def is_valid(self) -> bool:

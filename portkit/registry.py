@@ -33,9 +33,11 @@ class Transport(Protocol):
 
     def open(self, address: Address, delegate: Any = None, **options: Any) -> Port:
         """Make a local port at the address."""
+        ...
 
     def connect(self, address: Address, **options: Any) -> Port:
         """Make a remote port that sends to the address; does not wait for the peer."""
+        ...
 
 
 def schemes() -> list[str]:

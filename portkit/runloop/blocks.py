@@ -37,9 +37,9 @@ class Block:
     def __init__(
         self, fn: Callable[..., Any], args: tuple[Any, ...], modes: tuple[str, ...]
     ) -> None:
-        self.fn = fn
-        self.args = args
-        self.modes = modes
+        self.fn: Callable[..., Any] = fn
+        self.args: tuple[Any, ...] = args
+        self.modes: tuple[str, ...] = modes
         self._unclaimed = [None]
 
     @property
@@ -89,7 +89,7 @@ class WaitedBlock(Block):
     ) -> None:
         super().__init__(fn, args, modes)
         self._waiter = waiter
-        self.done = False
+        self.done: bool = False
         self.result: Any = None
         self.exception: BaseException | None = None
 

@@ -26,8 +26,8 @@ class DelayedCall(Timer):
     ) -> None:
         super().__init__(delay, _call)
         self._owner = owner
-        self.fn = fn
-        self.args = args
+        self.fn: Callable[..., Any] = fn
+        self.args: tuple[Any, ...] = args
         owner._delayed[self] = None
 
     def _invalidated(self) -> None:

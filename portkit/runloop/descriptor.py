@@ -25,6 +25,7 @@ class HasFileno(Protocol):
 
     def fileno(self) -> int:
         """The descriptor."""
+        ...
 
 
 class DescriptorSource(Item):
@@ -64,8 +65,8 @@ class DescriptorSource(Item):
         number = fd if isinstance(fd, int) else fd.fileno()
         if number < 0:
             raise ValueError(f"{number} is not an open descriptor")
-        self.fd = number
-        self.order = order
+        self.fd: int = number
+        self.order: int = order
         self._callback = callback
         self._interest = _interest(read=read, write=write)
         self._modes: tuple[Mode, ...] = ()

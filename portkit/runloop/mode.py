@@ -30,11 +30,11 @@ class ReadySlot:
     __slots__ = ("active", "mode", "port", "queued", "waiter")
 
     def __init__(self, port: Schedulable, mode: Mode, waiter: Waiter) -> None:
-        self.port = port
-        self.mode = mode
-        self.waiter = waiter
-        self.active = True
-        self.queued = False
+        self.port: Schedulable = port
+        self.mode: Mode = mode
+        self.waiter: Waiter = waiter
+        self.active: bool = True
+        self.queued: bool = False
 
 
 class Mode:
@@ -69,15 +69,15 @@ class Mode:
     )
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.is_common = False
+        self.name: str = name
+        self.is_common: bool = False
         self.items: dict[Item, None] = {}
-        self.alive = 0
+        self.alive: int = 0
         self.ready: deque[ReadySlot] = deque()
         self.fired: dict[InputSource, None] = {}
-        self.timers = TimerQueue()
+        self.timers: TimerQueue = TimerQueue()
         self.observers: tuple[Observer, ...] = ()
-        self.observed = 0
+        self.observed: int = 0
         self.descriptors: dict[int, DescriptorSource] = {}
         self.poller: Poller | None = None
 

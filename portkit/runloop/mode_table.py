@@ -39,7 +39,7 @@ class ModeTable:
 
     def __init__(self, loop: RunLoop) -> None:
         self._loop = loop
-        self.lock = RLock()
+        self.lock: RLock = RLock()
         self.modes: dict[str, Mode] = {}
         self.common_items: dict[Item, None] = {}
         self.ensure(DEFAULT_MODE).is_common = True
@@ -85,9 +85,7 @@ class ModeTable:
                     self.common_items[item] = None
             self._schedule(item, entered)
             if not item.is_valid:
-                raise ValueError(
-                    f"{item!r} was invalidated while it was being added"
-                )
+                raise ValueError(f"{item!r} was invalidated while it was being added")
         except BaseException:
             if name == COMMON_MODES:
                 self.common_items.pop(item, None)

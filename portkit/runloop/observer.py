@@ -48,8 +48,8 @@ class Observer(Item):
         self._callback = callback
         self._mask = int(activities)
         self._firing = False
-        self.repeats = repeats
-        self.order = order
+        self.repeats: bool = repeats
+        self.order: int = order
 
     @property
     def activities(self) -> Activity:

@@ -30,6 +30,7 @@ class Poller(Protocol):
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait up to ``timeout`` seconds (None: for ever); what descriptors are ready for what."""
+        ...
 
     def close(self) -> None:
         """Close the poller's own descriptor."""

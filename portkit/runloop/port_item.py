@@ -17,6 +17,7 @@ class Schedulable(Protocol):
     @property
     def is_valid(self) -> bool:
         """Whether it can still be scheduled."""
+        ...
 
     def schedule(self, loop: RunLoop, mode: str) -> None:
         """The port was added to a mode."""
@@ -29,6 +30,7 @@ class Schedulable(Protocol):
 
     def deliver(self) -> bool:
         """Take one message and run the delegate; False where there was none."""
+        ...
 
 
 class PortItem(Item):
@@ -40,7 +42,7 @@ class PortItem(Item):
 
     def __init__(self, port: Schedulable) -> None:
         super().__init__()
-        self.port = port
+        self.port: Schedulable = port
 
     def _claim(self, loop: RunLoop) -> None:
         if not self.port.is_valid:

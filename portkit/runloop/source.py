@@ -54,7 +54,7 @@ class InputSource(Item):
         self._cancel = cancel
         self._modes: tuple[tuple[RunLoop, Mode], ...] = ()
         self._signalled = False
-        self.order = order
+        self.order: int = order
 
     @property
     def is_signalled(self) -> bool:

@@ -61,10 +61,10 @@ class Timer(Item):
         super().__init__()
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-        self.interval = max(0.0, _number("interval", interval))
+        self.interval: float = max(0.0, _number("interval", interval))
         if repeats and self.interval == math.inf:
             raise ValueError("a repeating timer needs a finite interval")
-        self.repeats = repeats and self.interval > 0
+        self.repeats: bool = repeats and self.interval > 0
         self._callback = callback
         if fire_date is None:
             self._fire_date = clock.now() + self.interval

@@ -30,7 +30,7 @@ class TimerQueue:
         self._heap: list[_Entry] = []
         self._entries: dict[Timer, _Entry] = {}
         self._sequence = 0
-        self.wake_date = math.inf
+        self.wake_date: float = math.inf
 
     def __len__(self) -> int:
         return len(self._entries)

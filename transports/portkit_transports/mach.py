@@ -57,5 +57,5 @@ class MachTransport:
         )
 
 
-transport = MachTransport()
+transport: MachTransport = MachTransport()
 """What the entry point ``mach`` names."""
