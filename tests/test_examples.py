@@ -1,0 +1,41 @@
+"""Every example runs as a program of its own, and prints exactly what lies beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PROGRAMS = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_example_prints_what_is_expected(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", EXAMPLES / f"{name}.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stdout == (EXAMPLES / "expected" / f"{name}.txt").read_text()
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_examples_and_expectations_belong_together() -> None:
+    assert PROGRAMS
+    assert sorted(path.stem for path in (EXAMPLES / "expected").iterdir()) == PROGRAMS
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_example_says_what_it_shows_and_never_sleeps(name: str) -> None:
+    text = (EXAMPLES / f"{name}.py").read_text()
+    assert text.startswith('"""')
+    assert "time.sleep" not in text, "wait for what is awaited, not for a while"
