@@ -267,7 +267,8 @@ def _perform_sources(loop: RunLoop, activation: Activation) -> bool:
     performed = False
     for source in fired:
         mode.fired.pop(source, None)
-        if not source._take_signal():
+        # It may have been removed meanwhile, also by another thread that was just signalling it.
+        if source not in mode.items or not source._take_signal():
             continue
         performed = True
         try:

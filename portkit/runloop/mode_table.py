@@ -57,15 +57,33 @@ class ModeTable:
         return [mode for mode in list(self.modes.values()) if mode.is_common]
 
     def add_common(self, name: str) -> None:
-        """Make a mode common: every common item enters it (R42)."""
+        """Make a mode common: every common item enters it (R42).
+
+        Raises:
+            Exception: why an item could not enter, or what its schedule callout raises; that item
+                is not in the mode then, all others are.
+        """
+        entered: list[Item] = []
+        failure: Exception | None = None
         with self.lock:
             mode = self.ensure(name)
             if mode.is_common:
                 return
             mode.is_common = True
-            entered = [item for item in self.common_items if self._enter(item, mode)]
+            for item in self.common_items:
+                try:
+                    if self._enter(item, mode):
+                        entered.append(item)
+                except Exception as error:
+                    failure = failure or error
         for item in entered:
-            self._schedule(item, [mode])
+            try:
+                self._schedule(item, [mode])
+            except Exception as error:
+                self._leave(item, [mode])
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def add(self, item: Item, name: str) -> None:
         """Put the item into a mode, or into all common ones. Adding again does nothing.
@@ -74,10 +92,10 @@ class ModeTable:
             ValueError: the item is invalid, or belongs to another loop.
             Exception: what the item's schedule callout raises; the item is out again then.
         """
-        item._claim(self._loop)
         entered: list[Mode] = []
         try:
             with self.lock:
+                item._claim(self._loop)  # under the lock: a removal elsewhere would unclaim it
                 for mode in self._targets(name):
                     if self._enter(item, mode):
                         entered.append(mode)  # noqa: PERF401 - kept as far as it got

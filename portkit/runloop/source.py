@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from portkit.runloop import item
 from portkit.runloop.item import Item
 
 if TYPE_CHECKING:
@@ -89,12 +90,14 @@ class InputSource(Item):
         self._signalled = False
 
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
-        self._modes += ((loop, mode),)
+        with item._membership:  # loops have a lock each, and the source may be in several
+            self._modes += ((loop, mode),)
         if self._signalled:
             mode.fired[self] = None
 
     def _leave(self, loop: RunLoop, mode: Mode) -> None:
-        self._modes = tuple([place for place in self._modes if place[1] is not mode])
+        with item._membership:
+            self._modes = tuple([place for place in self._modes if place[1] is not mode])
         mode.fired.pop(self, None)
 
     def _call_schedule(self, loop: RunLoop, mode: Mode) -> None:
