@@ -41,6 +41,8 @@ class Answer:
         """Set the outcome and wake the requester; False if it was settled before. Any thread."""
         outcomes = self._outcomes
         if outcomes:
+            if self._waiter.armed is self:
+                self._waiter.ring()  # an exception may have kept who settled from ringing
             return False
         outcomes.append(outcome)
         if outcomes[0] is not outcome:

@@ -91,7 +91,11 @@ class Waiter:
             self.armed = None
             pipe = self._pipe
             if pipe is not None:
-                pipe.ring()
+                try:
+                    pipe.ring()
+                except BaseException:
+                    pipe.ring()  # a signal handler raised: who is no longer armed must be rung
+                    raise
 
     def sleep(self, timeout: float | None) -> None:
         """Block until a ring, about ``timeout`` seconds (None: for ever), or for no reason."""

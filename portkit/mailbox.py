@@ -126,12 +126,19 @@ class Mailbox:
 
     def wake_sender(self) -> None:
         """For the consumer: there is room for the sender that has waited longest."""
+        waiter = None
         try:
+            waiter = self.senders[0]
             waiter = self.senders.popleft()
+            if waiter.armed is self:
+                waiter.ring()
         except IndexError:
-            return
-        if waiter.armed is self:
-            waiter.ring()
+            pass
+        except BaseException:
+            # A signal handler raised: who is no longer among the senders must be rung.
+            if waiter is not None:
+                waiter.ring()
+            raise
 
     def attach(self, on_ready: Callable[[], None], consumer_ident: int = 0) -> None:
         """Give the mailbox its consumer, which is told at once if envelopes lie here."""
