@@ -363,7 +363,12 @@ class ReplyPort(Port):
 
     def _drop(self, *, keep_deferred: bool = False) -> None:
         if not self.used and not (keep_deferred and self.deferred):
-            self.fail(ReplyDroppedError("the receiver let the request go without an answer"))
+            self.fail(
+                ReplyDroppedError(
+                    "the receiver let the request go without an answer; if its delegate raised, "
+                    "its log says so"
+                )
+            )
 
     def __del__(self) -> None:
         # May run inside anything on any thread: settling takes no lock (see Answer).

@@ -1,0 +1,148 @@
+"""The documentation holds: every snippet runs, and prints what the page says it prints.
+
+The ``python`` blocks of a page run in their order in one namespace, in a process of their own. A
+``text`` block is the output of the ``python`` block above it; one without prints nothing. A block
+below ``<!-- not run: REASON -->`` does not run; one that only includes an example
+(``--8<-- "examples/NAME.py"``) is run by test_examples.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import portkit.errors
+from tests.support import PATIENCE
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXEMPT = re.compile(r"<!-- not run: \S.* -->")
+INCLUDED = re.compile(r'--8<-- "(examples/\S+)"')
+
+RUNNER = """
+import contextlib, io, json, sys
+space = {"__name__": "__main__"}
+outputs = []
+page, blocks = json.load(sys.stdin)
+for line, code in blocks:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(compile("\\n" * line + code, page, "exec"), space)
+    outputs.append(output.getvalue())
+print(json.dumps(outputs))
+"""
+
+
+@dataclass
+class Block:
+    """A fenced block; ``line`` counts from 0 and is that of its first line of text."""
+
+    line: int
+    language: str
+    text: str
+    exempt: bool
+
+    @property
+    def included(self) -> str | None:
+        """The example's file that this block consists of."""
+        match = INCLUDED.fullmatch(self.text.strip())
+        return match and match[1]
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The fenced blocks of a page, those of its notes and tabs too."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    blocks: list[Block] = []
+    before = ""
+    number = 0
+    while number < len(lines):
+        if fence := re.match(r"( *)```(\w*)", lines[number]):
+            start = number + 1
+            end = lines.index(f"{fence[1]}```", start)
+            text = textwrap.dedent("\n".join(lines[start:end])) + "\n"
+            blocks.append(Block(start, fence[2], text, bool(EXEMPT.fullmatch(before))))
+            number = end
+        before = lines[number].strip() or before
+        number += 1
+    return blocks
+
+
+def programs(page: Path) -> list[tuple[Block, str]]:
+    """The ``python`` blocks of a page that run here, each with the output that the page shows."""
+    found: list[tuple[Block, str]] = []
+    shown: Block | None = None
+    for block in blocks_of(page):
+        if block.language == "text":
+            assert shown is not None, f"{page}:{block.line}: no program prints this"
+            if not (shown.exempt or shown.included):
+                found[-1] = (shown, block.text)
+            shown = None
+        elif block.language == "python":
+            shown = block
+            if not (block.exempt or block.included):
+                found.append((block, ""))
+    return found
+
+
+def page_id(page: Path) -> str:
+    return page.name
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if programs(page)], ids=page_id)
+def test_snippets_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+    found = programs(page)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", RUNNER],
+        input=json.dumps([str(page), [(block.line, block.text) for block, _ in found]]),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    for (block, shown), printed in zip(found, json.loads(done.stdout), strict=True):
+        assert printed == shown, f"{page}:{block.line + 1}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_block_says_what_it_is(page: Path) -> None:
+    assert {block.language for block in blocks_of(page)} <= {"python", "text", "sh", "toml"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_included_examples_are_there(page: Path) -> None:
+    for block in blocks_of(page):
+        assert block.included is None or (ROOT / block.included).is_file()
+
+
+def test_make_targets_that_the_pages_name_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"(?:^|`)make (\w+)", pages, re.MULTILINE))
+    assert {"demo", "test"} <= named <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    inside = [link for link in links if "://" not in link]
+    assert inside
+    assert [link for link in inside if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("module", ["portkit", "portkit.workers"])
+def test_reference_has_every_public_name(module: str) -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    entries = set(re.findall(r"^::: (\S+)$", reference, re.MULTILINE))
+    errors = {name for name in vars(portkit.errors) if name.endswith("Error")}
+    assert "portkit.errors" in entries
+    names = set(importlib.import_module(module).__all__) - errors
+    assert {f"{module}.{name}" for name in names} - entries == set()
