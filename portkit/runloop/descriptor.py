@@ -62,7 +62,9 @@ class DescriptorSource(Item):
         super().__init__()
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-        number = fd if isinstance(fd, int) else fd.fileno()
+        number = fd.fileno() if hasattr(fd, "fileno") else fd
+        if not isinstance(number, int):
+            raise TypeError(f"fd must be a descriptor, or have one, not {type(fd).__name__}")
         if number < 0:
             raise ValueError(f"{number} is not an open descriptor")
         self.fd: int = number

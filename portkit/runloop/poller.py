@@ -46,21 +46,33 @@ if sys.platform == "linux" or (not TYPE_CHECKING and hasattr(select, "epoll")):
 
         def __init__(self) -> None:
             self._epoll = select.epoll()
+            # Watched for nothing, and so not registered: epoll tells of hang-ups all the same.
+            self._paused: set[int] = set()
             _fork.close_in_child(self)
 
         def register(self, fd: int, interest: int) -> None:
             """As the protocol says."""
             self._epoll.register(fd, _epoll_events(interest))
+            if not interest:
+                self.modify(fd, interest)
 
         def modify(self, fd: int, interest: int) -> None:
             """As the protocol says."""
             try:
-                self._epoll.modify(fd, _epoll_events(interest))
+                if not interest:
+                    self._paused.add(fd)
+                    self._epoll.unregister(fd)
+                elif fd in self._paused:
+                    self._paused.remove(fd)
+                    self._epoll.register(fd, _epoll_events(interest))
+                else:
+                    self._epoll.modify(fd, _epoll_events(interest))
             except (OSError, ValueError):
                 pass
 
         def unregister(self, fd: int) -> None:
             """As the protocol says."""
+            self._paused.discard(fd)
             try:
                 self._epoll.unregister(fd)
             except (OSError, ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ class TestItems:
         }
         return makers[kind]()
 
-    def calls(self, kind: str) -> tuple[Callable[..., None], ...]:
+    def calls(self, kind: str) -> tuple[Callable[..., Any], ...]:
         loop = RunLoop.current()
         return tuple(getattr(loop, f"{verb}_{kind}") for verb in ("add", "remove", "contains"))
 
