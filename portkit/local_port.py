@@ -358,8 +358,8 @@ class LocalPort(Port):
         with self._mailbox.lock:
             for slot in self._slots:
                 if slot.mode.name == mode:
-                    slot.active = False
-            self._slots = tuple([slot for slot in self._slots if slot.active])
+                    slot.port = None
+            self._slots = tuple([slot for slot in self._slots if slot.port is not None])
             if not self._slots:
                 self._loop = None
                 self._mailbox.detach()
@@ -402,6 +402,8 @@ class LocalPort(Port):
         Messages already taken can still be answered. On the delivering thread no callback starts
         after this returns; from another thread at most one may be under way.
         """
+        if self._loop is not None:
+            self._mailbox.detach()  # a loop need not be told: the port is about to leave it
         unread = self._mailbox.close()
         if unread is None:
             return

@@ -322,13 +322,15 @@ def _deliver_messages(loop: RunLoop, activation: Activation) -> bool:
     delivered = False
     while budget > 0 and ready:
         slot = ready[0]
+        port = None
         try:
             ready.popleft()
             slot.queued = False
-            if not (slot.active and slot.port.deliver()):
+            port = slot.port
+            if port is None or not port.deliver():
                 continue
         except Exception as error:
-            loop._report("a port's delegate raised", error, slot.port)
+            loop._report("a port's delegate raised", error, port)
         except BaseException:
             # The port may not have been looked at yet, and is not told again by its mailbox.
             slot.queued = True

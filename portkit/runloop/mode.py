@@ -22,18 +22,17 @@ class ReadySlot:
     """A port's place in the ready queue of one mode.
 
     Attributes:
-        active: the port is still in the mode.
+        port: None once it has left the mode, which may never run again and see the slot.
         queued: the slot is in ``mode.ready``; kept so that it is there once.
         waiter: of the loop's thread, to be rung if it sleeps in this mode.
     """
 
-    __slots__ = ("active", "mode", "port", "queued", "waiter")
+    __slots__ = ("mode", "port", "queued", "waiter")
 
     def __init__(self, port: Schedulable, mode: Mode, waiter: Waiter) -> None:
-        self.port: Schedulable = port
+        self.port: Schedulable | None = port
         self.mode: Mode = mode
         self.waiter: Waiter = waiter
-        self.active: bool = True
         self.queued: bool = False
 
 
