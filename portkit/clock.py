@@ -59,11 +59,10 @@ class ManualClock:
         self._now += seconds
 
     def sleep_time(self, until: float) -> float | None:
-        """None, or, when jumping, 0 after having moved to ``until``."""
-        if not self._jump or until == math.inf:
-            return None
-        self._now = max(self._now, until)
-        return 0.0
+        """0 if ``until`` has come, or when jumping, after having moved there; else None."""
+        if self._jump and until != math.inf:
+            self._now = max(self._now, until)
+        return 0.0 if until <= self._now else None
 
 
 _system = SystemClock()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop
     from portkit.runloop.mode import Mode
 
+_EXACT = 2.0**52
+"""Up to here every whole number is a float, and so is the half between two."""
+
 
 class Timer(Item):
     """Calls back at a date, or at dates an interval apart.
@@ -181,10 +184,15 @@ class Timer(Item):
             return
         now = clock.now()
         if self._fire_date <= now:
-            periods = math.floor((now - self._fire_date) / self.interval) + 1
-            date = self._fire_date + periods * self.interval
+            periods = (now - self._fire_date) / self.interval
+            if periods < _EXACT:
+                date = self._fire_date + (math.floor(periods) + 1) * self.interval
+            else:
+                date = now  # from that far away rounding loses the grid
             # Rounding may leave the date on now, where it would fire a second time at once.
-            self._fire_date = date if date > now else date + self.interval
+            if date <= now:
+                date = max(date + self.interval, math.nextafter(now, math.inf))
+            self._fire_date = date
 
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
         self._loop_modes += (mode,)
