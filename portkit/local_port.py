@@ -320,7 +320,8 @@ class LocalPort(Port):
         """
         if not self.is_valid:
             return 0
-        doorbell = self._doorbell or self._open_doorbell()
+        if self._doorbell is None:
+            self._open_doorbell()
         delivered = 0
         while delivered < limit:
             try:
@@ -329,10 +330,15 @@ class LocalPort(Port):
             except Exception as error:
                 report("a port's delegate raised", error, self)
             delivered += 1
-        if not self._mailbox.queue:
+        self._quieten()
+        return delivered
+
+    def _quieten(self) -> None:
+        # Not in process(): a delegate's traceback that somebody keeps would keep the pipe open.
+        doorbell = self._doorbell
+        if doorbell is not None and not self._mailbox.queue:
             doorbell.drain()
             self._mailbox.rest()
-        return delivered
 
     # The run loop's side.
 
