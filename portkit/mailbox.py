@@ -205,7 +205,9 @@ class Mailbox:
         if timeout is not None and timeout <= 0:
             raise self._full(accepted, "has no room")
         if self.consumer_ident == get_ident():
-            raise self._full(accepted, "is full, and only this thread's run loop can empty it")
+            raise self._full(
+                accepted, "is full, and only this thread's run loop can empty it", "queue_limit="
+            )
         deadline = None if timeout is None else monotonic() + timeout
         waiter = _thread.current().waiter
         try:
@@ -237,10 +239,11 @@ class Mailbox:
         except ValueError:
             pass
 
-    def _full(self, accepted: int, what: str) -> SendTimeoutError:
+    def _full(
+        self, accepted: int, what: str, remedy: str = "timeout= or queue_limit="
+    ) -> SendTimeoutError:
         error = SendTimeoutError(
-            f"the port's queue of {self.limit} {what}: raise timeout= or queue_limit=, "
-            "or let the receiver keep up"
+            f"the port's queue of {self.limit} {what}: raise {remedy}, or let the receiver keep up"
         )
         error.accepted = accepted
         return error

@@ -335,7 +335,10 @@ class ReplyPort(Port):
 
     def answer(self, result: Any) -> None:
         """Answer with a delegate's return value; None answers with empty data (M11)."""
-        self.send(b"" if result is None else result)
+        try:
+            self.send(b"" if result is None else result)
+        except TypeError as error:
+            raise TypeError(f"what the delegate returned is no answer: {error}") from error
 
     def fail(self, error: PortError) -> None:
         """Have the requester's call raise ``error``, unless there is an answer already."""

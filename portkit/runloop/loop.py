@@ -132,9 +132,12 @@ class RunLoop:
         """Have this loop deliver the port's messages in ``mode`` (R63). The loop holds the port.
 
         Raises:
+            TypeError: it is no port.
             ValueError: the port is invalid.
             PortError: another consumer serves the port, or it only sends.
         """
+        if not hasattr(port, "schedule"):
+            raise TypeError(f"expected a Port, not {type(port).__name__}")
         with self._lock:
             item = self._ports.get(port)
             if item is None:
