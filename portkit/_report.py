@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+from copy import copy
+from threading import get_ident
+from time import time
 from typing import Any, TypedDict
 
 from portkit import _thread
 
 logger = logging.getLogger("portkit")
+
+_FORMAT = "%s: %r"
+_SAMPLE = logging.LogRecord(logger.name, logging.ERROR, __file__, 0, _FORMAT, None, None)
 
 
 class ErrorContext(TypedDict):
@@ -26,7 +32,23 @@ class ErrorContext(TypedDict):
 
 def log(context: ErrorContext) -> None:
     """Log at ERROR, with the traceback."""
-    logger.error("%s: %r", context["message"], context["source"], exc_info=context["exception"])
+    args = (context["message"], context["source"])
+    error = context["exception"]
+    if _thread.find(get_ident()) is not None:
+        logger.error(_FORMAT, *args, exc_info=error)
+    elif logger.isEnabledFor(logging.ERROR):
+        # Making a record asks for the current thread, which would register a dummy one for good
+        # where a foreign thread asks, or one that is just ending. So this is a copy of another.
+        record = copy(_SAMPLE)
+        record.args = args
+        record.created = time()
+        record.msecs = record.created % 1 * 1000
+        record.relativeCreated = _SAMPLE.relativeCreated + (record.created - _SAMPLE.created) * 1000
+        record.thread = get_ident()
+        record.threadName = f"ident {record.thread}"
+        if error is not None:
+            record.exc_info = (type(error), error, error.__traceback__)
+        logger.handle(record)
 
 
 def report(message: str, exception: BaseException | None, source: Any) -> None:

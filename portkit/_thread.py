@@ -128,10 +128,16 @@ def end_current() -> None:
 
 def thread_name(ident: int) -> str:
     """A thread's name for messages, found without registering a foreign thread with Python."""
+    thread = find(ident)
+    return f"with ident {ident}" if thread is None else f"{thread.name!r}"
+
+
+def find(ident: int) -> threading.Thread | None:
+    """The thread as ``threading`` knows it; None for a foreign one, and at a thread's very end."""
     for thread in threading.enumerate():
         if thread.ident == ident:
-            return f"{thread.name!r}"
-    return f"with ident {ident}"
+            return thread
+    return None
 
 
 def _make_current() -> ThreadState:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from threading import Lock, Thread, get_ident
-from threading import enumerate as all_threads
 from time import monotonic
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -112,11 +111,13 @@ class RunLoop:
 
         Raises:
             LoopEndedError: it has ended.
+            LookupError: ``threading`` does not know it: something else started it.
         """
-        for thread in all_threads():
-            if thread.ident == self.ident and not self._ended:
-                return thread
-        raise self._ended_error()
+        self._check_alive()
+        thread = _thread.find(self.ident)
+        if thread is None:
+            raise LookupError(f"thread {self.ident} was not started by the threading module")
+        return thread
 
     def describe(self) -> str:
         """A dump of modes and items, for people (CFCopyDescription)."""
@@ -501,10 +502,10 @@ class RunLoop:
         if self._ended or self._generation != _fork.generation:
             return
         self._ended = True
-        error = self._ended_error()
-        for block in self._blocks.take_all():
-            block.abandon(error)
         if callouts:
+            error = self._ended_error()
+            for block in self._blocks.take_all():
+                block.abandon(error)
             for item in self._table.all_items():
                 try:
                     item._loop_ended(self)
@@ -512,7 +513,7 @@ class RunLoop:
                     self._report("a cancel callout raised", failure, item)
         self._ports.clear()
         self._delayed.clear()
-        for mode in self._table.modes.values():
+        for mode in list(self._table.modes.values()):
             mode.close()
 
     def _ended_error(self) -> LoopEndedError:

@@ -269,6 +269,20 @@ class TestFiring:
         RunLoop.current().run(4.0)
         assert fired == [1001.0, 1002.0, 1002.25, 1003.25]
 
+    def test_r50_moving_it_to_now_in_its_callback(self, clock: ManualClock) -> None:
+        """A past date means now: it fires again at once, in the next pass."""
+        fired: list[float] = []
+
+        def fire(timer: Timer) -> None:
+            fired.append(clock.now())
+            if len(fired) == 2:
+                clock.advance(0.25)
+                timer.next_fire_date = 3.0
+
+        Timer.scheduled(1.0, fire, repeats=True)
+        RunLoop.current().run(3.5)
+        assert fired == [1001.0, 1002.0, 1002.25, 1003.25]
+
     def test_r50_a_past_date_means_now(self, clock: ManualClock, dates: Dates) -> None:
         timer = Timer.scheduled(5.0, dates, repeats=True)
         timer.next_fire_date = 3.0
