@@ -9,6 +9,7 @@ from portkit.runloop.timer import Timer
 
 if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop
+    from portkit.runloop.mode import Mode
 
 
 def _call(timer: Timer) -> None:
@@ -19,16 +20,18 @@ def _call(timer: Timer) -> None:
 class DelayedCall(Timer):
     """A one-shot timer that its loop can find by what it calls."""
 
-    __slots__ = ("_owner", "args", "fn")
+    __slots__ = ("args", "fn")
 
-    def __init__(
-        self, owner: RunLoop, delay: float, fn: Callable[..., Any], args: tuple[Any, ...]
-    ) -> None:
+    def __init__(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         super().__init__(delay, _call)
-        self._owner = owner
         self.fn: Callable[..., Any] = fn
         self.args: tuple[Any, ...] = args
-        owner._delayed[self] = None
 
-    def _invalidated(self) -> None:
-        self._owner._delayed.pop(self, None)
+    def _enter(self, loop: RunLoop, mode: Mode) -> None:
+        super()._enter(loop, mode)
+        loop._delayed[self] = None
+
+    def _leave(self, loop: RunLoop, mode: Mode) -> None:
+        super()._leave(loop, mode)
+        if not self._loop_modes:
+            loop._delayed.pop(self, None)

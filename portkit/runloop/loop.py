@@ -396,7 +396,7 @@ class RunLoop:
         Returns:
             The timer; invalidate it to withdraw the call.
         """
-        timer = DelayedCall(self, delay, _callable(fn), args)
+        timer = DelayedCall(delay, _callable(fn), args)
         self.add_timer(timer, mode)
         return timer
 
