@@ -61,10 +61,16 @@ def transport(scheme: str) -> Transport:
         )
     try:
         loaded: Transport = found[scheme].load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         raise TransportError(
-            f"the transport {scheme!r} ({found[scheme].value}) cannot be loaded: {error}"
+            f"the transport {scheme!r} ({found[scheme].value}) cannot be loaded: {error!r}"
         ) from error
+    missing = [part for part in ("port_class", "open", "connect") if not hasattr(loaded, part)]
+    if missing:
+        raise TransportError(
+            f"the transport {scheme!r} ({found[scheme].value}) is not one: it has no "
+            f"{' and no '.join(missing)}; see portkit.registry.Transport"
+        )
     return loaded
 
 
