@@ -317,7 +317,7 @@ def _deliver_messages(loop: RunLoop, activation: Activation) -> bool:
     mode = activation.mode
     ready = mode.ready
     timers = mode.timers
-    deadline = activation.deadline
+    deadline = math.inf if activation.deadline == POLL_ONCE else activation.deadline
     budget = 1 if activation.return_after_source else loop.batch_limit
     delivered = False
     while budget > 0 and ready:

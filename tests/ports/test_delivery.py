@@ -200,6 +200,16 @@ class TestTurns:
         assert passes == [expected]
         assert len(seen) == 10
 
+    def test_a_pass_that_does_not_sleep_delivers_a_batch_too(self) -> None:
+        """A loop polled from elsewhere keeps up (R9)."""
+        delegate = Recorder()
+        loop = RunLoop.current()
+        with MachPort(delegate) as port:
+            loop.add_port(port)
+            port.send_many([b""] * 100)
+            assert loop.run(0) is RunResult.TIMED_OUT
+            assert len(delegate.data) == loop.batch_limit
+
     def test_return_after_source_handled_delivers_one(self) -> None:
         delegate = Recorder()
         loop = RunLoop.current()
