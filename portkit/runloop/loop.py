@@ -143,9 +143,12 @@ class RunLoop:
             item = self._ports.get(port)
             if item is None:
                 item = self._ports[port] = PortItem(port)
+            item.adding += 1
         try:
             self._add(item, mode)
         finally:
+            with self._lock:
+                item.adding -= 1
             self._forget_unused(item)
 
     def remove_port(self, port: Schedulable, mode: str = DEFAULT_MODE) -> None:
@@ -431,7 +434,7 @@ class RunLoop:
 
     def _forget_unused(self, item: PortItem) -> None:
         with self._lock:
-            if not item._loops and self._ports.get(item.port) is item:
+            if not (item._loops or item.adding) and self._ports.get(item.port) is item:
                 del self._ports[item.port]
 
     def _ready_slot(self, port: Schedulable, mode: str) -> ReadySlot:

@@ -34,15 +34,21 @@ class Schedulable(Protocol):
 
 
 class PortItem(Item):
-    """Holds a port in its modes, and tells it of being scheduled."""
+    """Holds a port in its modes, and tells it of being scheduled.
 
-    __slots__ = ("port",)
+    Attributes:
+        port: the port.
+        adding: how many threads are adding it to a mode right now, which keeps it known.
+    """
+
+    __slots__ = ("adding", "port")
 
     kind = "port"
 
     def __init__(self, port: Schedulable) -> None:
         super().__init__()
         self.port: Schedulable = port
+        self.adding: int = 0
 
     def _claim(self, loop: RunLoop) -> None:
         if not self.port.is_valid:

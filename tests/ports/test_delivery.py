@@ -18,7 +18,7 @@ from portkit import (
     RunLoop,
     RunResult,
 )
-from tests.ports.helpers import Background, Recorder, served
+from tests.ports.helpers import Background, Recorder, on_other_thread, served
 from tests.support import PATIENCE, Reports, eventually
 
 pytestmark = pytest.mark.own_thread
@@ -353,6 +353,28 @@ class TestModes:
             loop.remove_port(port)
             assert delegate.data == [b"1"]
             assert loop.run(0) is RunResult.FINISHED
+
+    def test_added_by_one_thread_and_removed_by_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The loop must not forget a port that is on its way into another mode."""
+        loop = RunLoop.current()
+        port = MachPort(Recorder())
+        loop.add_port(port, "a")
+        check_alive = loop._check_alive
+
+        def interleave() -> None:
+            monkeypatch.undo()
+            on_other_thread(lambda: loop.remove_port(port, "a"))()
+            check_alive()
+
+        monkeypatch.setattr(loop, "_check_alive", interleave)
+        loop.add_port(port, "b")
+        assert loop.contains_port(port, "b")
+        assert not loop.contains_port(port, "a")
+        port.invalidate()
+        assert loop.run_in_mode("b", PATIENCE) is RunResult.FINISHED
+        assert loop._ports == {}
 
     def test_the_loop_holds_the_port(self) -> None:
         loop = RunLoop.current()
