@@ -7,8 +7,7 @@ One of them fails on purpose: the group hears of it after the worker's last mess
 
 from __future__ import annotations
 
-from portkit import PortMessage, RunLoop
-from portkit.workers import Session, Worker, WorkerGroup
+from portkit import PortMessage, RunLoop, Session, Worker, WorkerGroup
 
 COUNT = 3
 PRIMES_BELOW = 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os as _os
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 if _os.name != "posix":
     raise ImportError("portkit needs a POSIX system: Linux, or macOS; it does not run on Windows")
 
+from portkit._report import ErrorContext
 from portkit.errors import (
     BecameInvalidError,
     CheckInError,
@@ -43,6 +45,7 @@ from portkit.runloop import (
 
 if TYPE_CHECKING:
     from portkit.address import Address
+    from portkit.workers import Session, Worker, WorkerGroup
     from portkit_transports.mach import MachPort
 
 __version__ = "0.1.0"
@@ -56,6 +59,7 @@ __all__ = [
     "CheckInError",
     "CheckInTimeoutError",
     "DescriptorSource",
+    "ErrorContext",
     "InputSource",
     "InvalidPortError",
     "LoopEndedError",
@@ -71,22 +75,34 @@ __all__ = [
     "RunLoop",
     "RunResult",
     "SendTimeoutError",
+    "Session",
     "ThreadData",
     "Timer",
     "TransportError",
+    "Worker",
     "WorkerDiedError",
+    "WorkerGroup",
     "WrongThreadError",
     "connect_port",
     "open_port",
 ]
 
 
+_LATE = {
+    "Address": "portkit.address",
+    "Session": "portkit.workers",
+    "Worker": "portkit.workers",
+    "WorkerGroup": "portkit.workers",
+}
+"""What needs pydantic, which takes longer to import than all the rest."""
+
+
 def __getattr__(name: str) -> Any:
     """Load transports' port classes, and what needs pydantic, when they are first asked for."""
     if name in _PORT_CLASSES:
         value: Any = _port_class(name)
-    elif name == "Address":
-        from portkit.address import Address as value  # noqa: PLC0415, N813
+    elif name in _LATE:
+        value = getattr(_import_module(_LATE[name]), name)
     else:
         raise AttributeError(f"module 'portkit' has no attribute {name!r}")
     globals()[name] = value

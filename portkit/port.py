@@ -119,7 +119,7 @@ class Port(ComponentObject, ABC):
             packed = pack(components)
         if type(msgid) is not int or not 0 <= msgid <= MAX_MSGID or reply_port is not None:
             check_envelope(msgid, reply_port)
-        if timeout is not None and not timeout >= 0.0:
+        if type(timeout) is not float or not timeout >= 0.0:
             check_timeout(timeout)
         self._post((msgid, packed, reply_port), timeout)
 

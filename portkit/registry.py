@@ -55,7 +55,7 @@ def transport(scheme: str) -> Transport:
     found = _found()
     if scheme not in found:
         close = difflib.get_close_matches(scheme, found, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "install the package that brings it."
+        hint = f"did you mean {close[0]!r}?" if close else "no installed package brings one."
         raise TransportError(
             f"there is no transport {scheme!r}: {hint} Known: {', '.join(sorted(found))}"
         )
