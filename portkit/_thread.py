@@ -156,6 +156,8 @@ def _make_current() -> ThreadState:
 
 def _after_fork_in_child() -> None:
     global _main, _main_lock
+    if _main is not None and _main.loop is not None:
+        _main.loop._forked()
     _main_lock = threading.Lock()
     _main = None
     _ending.clear()

@@ -11,7 +11,7 @@ import signal
 from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
-from portkit import clock
+from portkit import _fork, clock
 from portkit.runloop.constants import Activity, RunResult
 from portkit.runloop.mode import Mode
 
@@ -92,11 +92,14 @@ def run(loop: RunLoop, activation: Activation) -> RunResult:
     try:
         try:
             _observe(loop, activation.mode, _ENTRY)
-            return _run_passes(loop, activation)
+            result = _run_passes(loop, activation)
+            loop._check_fork()  # a callback may have forked, and returned in the child
+            return result
         finally:
             loop._waiter.armed = None
             loop._is_waiting = False
-            _observe(loop, activation.mode, _EXIT)
+            if loop._generation == _fork.generation:
+                _observe(loop, activation.mode, _EXIT)
     finally:
         loop._activation = outer
         loop._ignoring = outer_ignoring
@@ -198,6 +201,8 @@ def _wait(loop: RunLoop, activation: Activation, *, poll: bool) -> list[tuple[in
 
     A ring of the waiter only means "look again": the loop sleeps on if nothing changed for it.
     """
+    if loop._generation != _fork.generation:
+        loop._check_fork()
     mode = activation.mode
     waiter = loop._waiter
     awaited = activation.awaited

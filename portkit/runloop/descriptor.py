@@ -80,6 +80,8 @@ class DescriptorSource(Item):
 
     def watch(self, *, read: bool, write: bool) -> None:
         """Change what the descriptor is watched for; takes effect in a sleeping loop too."""
+        for loop in self._loops:
+            loop._check_fork()
         self._interest = _interest(read=read, write=write)
         for loop in self._loops:
             with loop._lock:

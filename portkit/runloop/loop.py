@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterable
 from threading import Lock, Thread, get_ident
 from time import monotonic
@@ -121,6 +122,7 @@ class RunLoop:
 
     def describe(self) -> str:
         """A dump of modes and items, for people (CFCopyDescription)."""
+        self._check_fork()
         return describe(self)
 
     def __repr__(self) -> str:
@@ -139,6 +141,7 @@ class RunLoop:
         """
         if not hasattr(port, "schedule"):
             raise TypeError(f"expected a Port, not {type(port).__name__}")
+        self._check_alive()
         with self._lock:
             item = self._ports.get(port)
             if item is None:
@@ -227,6 +230,7 @@ class RunLoop:
 
     def next_timer_fire_date(self, mode: str) -> float | None:
         """When the mode's next timer is due, on the loop clock; None without timers (R52)."""
+        self._check_fork()
         with self._lock:
             found = self._table.modes.get(check_mode_name(mode))
             return None if found is None else found.next_fire_date
@@ -424,8 +428,9 @@ class RunLoop:
             raise self._ended_error()
 
     def _forget(self, item: Item) -> None:
-        """Take an invalid item out of every mode."""
-        self._table.remove_everywhere(item)
+        """Take an invalid item out of every mode. Nothing in a fork: these are the parent's."""
+        if self._generation == _fork.generation:
+            self._table.remove_everywhere(item)
 
     def _forget_port(self, port: Schedulable) -> None:
         item = self._ports.pop(port, None)
@@ -456,6 +461,7 @@ class RunLoop:
             self._waiter.ring()
 
     def _move_timer(self, timer: Timer, date: float) -> None:
+        self._check_fork()
         with self._lock:
             timer._set_fire_date(date)
             modes = timer._requeue()
@@ -518,6 +524,11 @@ class RunLoop:
         self._delayed.clear()
         for mode in list(self._table.modes.values()):
             mode.close()
+
+    def _forked(self) -> None:
+        """This is a forked child: the pipe that signals ring, if they do, is closed here."""
+        if self._catches_signals:
+            signal.set_wakeup_fd(-1)
 
     def _ended_error(self) -> LoopEndedError:
         return LoopEndedError(

@@ -114,8 +114,10 @@ class ModeTable:
         """Take the item out of a mode, or out of the common ones if it was added to them (R43).
 
         Raises:
+            LoopEndedError: the process was forked.
             Exception: what the item's cancel callout raises; the item is out all the same.
         """
+        self._loop._check_fork()
         with self.lock:
             if name == COMMON_MODES:
                 if item not in self.common_items:

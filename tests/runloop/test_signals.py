@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from threading import Event, Thread, get_ident
 
 import pytest
 
 from portkit import DEFAULT_MODE, InputSource, RunLoop, RunResult
+from tests.ports.helpers import in_child
 from tests.support import PATIENCE, LoopThread, eventually, keep_alive
 
 
@@ -80,6 +81,25 @@ def test_a_handler_that_raises_leaves_run(main: RunLoop) -> None:
     assert not main.is_waiting
 
 
+def test_a_signal_that_another_thread_receives_wakes_the_main_loop(main: RunLoop) -> None:
+    """Nothing interrupts the main thread's sleep then, but Python runs handlers only there."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+
+        def body() -> None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+            assert eventually(lambda: main.is_waiting)
+            signal.pthread_kill(get_ident(), signal.SIGUSR1)
+
+        thread = Thread(target=body)
+        with handling(lambda *told: main.stop()):
+            thread.start()
+            assert main.run(PATIENCE) is RunResult.STOPPED
+            thread.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+
+
 def test_no_signal_waits_for_the_next_event(main: RunLoop) -> None:
     """Each is sent once the one before was handled, at any moment of the pass."""
     handled = Event()
@@ -135,6 +155,37 @@ def test_somebody_elses_wake_up_descriptor_stays(main: RunLoop) -> None:
         signal.set_wakeup_fd(before)
         os.close(read_fd)
         os.close(write_fd)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("forking", ["main thread", "another"])
+def test_a_child_forked_while_the_loop_runs_gets_its_signals(main: RunLoop, forking: str) -> None:
+    """The pipe they rang in the parent is closed there; its number is somebody else's soon."""
+
+    def child() -> str:
+        read_fd, _ = os.pipe()
+        os.set_blocking(read_fd, False)
+        loop = RunLoop.current()
+        source = keep_alive(loop)
+        with handling(lambda *told: loop.perform(loop.stop)):
+            loop.call_later(0.0, send)
+            assert loop.run(PATIENCE) is RunResult.STOPPED
+        source.invalidate()
+        assert signal.set_wakeup_fd(-1) == -1
+        with pytest.raises(BlockingIOError):
+            os.read(read_fd, 1)
+        return "fine"
+
+    said: list[str] = []
+
+    def fork() -> None:
+        said.append(in_child(child))
+        main.perform(main.stop)
+
+    with LoopThread() as other:
+        (main if forking == "main thread" else other.loop).perform(fork)
+        assert main.run(PATIENCE) is RunResult.STOPPED
+    assert said == ["fine"]
 
 
 def test_other_threads_loops_leave_it_alone() -> None:

@@ -34,19 +34,24 @@ def run_on_foreign_thread(fn: Callable[[], object]) -> None:
     """As run_on_thread, on a thread that Python's threading module knows nothing of."""
     errors: list[BaseException] = []
     ended = Event()
-    # A thread's values go in the order of their making: this one goes after portkit's.
-    end = threading.local()
+    # A thread's values go in the order of their making, or, since Python 3.13, in the opposite
+    # one: portkit's goes between these two.
+    first, last = threading.local(), threading.local()
+    left = ["first", "last"]
 
-    class SetAtEnd:
+    class TellsOfItsEnd:
         def __del__(self) -> None:
-            ended.set()
+            left.pop()
+            if not left:
+                ended.set()
 
     def body() -> None:
+        first.value = TellsOfItsEnd()
         try:
             fn()
         except BaseException as error:
             errors.append(error)
-        end.sentinel = SetAtEnd()
+        last.value = TellsOfItsEnd()
 
     _thread.start_new_thread(body, ())
     assert ended.wait(PATIENCE)
