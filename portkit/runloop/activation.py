@@ -345,8 +345,9 @@ def _deliver_messages(loop: RunLoop, activation: Activation) -> bool:
         budget -= 1
         if activation.stopped:
             break
-        horizon = min(timers.wake_date, deadline)
-        if horizon != math.inf and horizon <= clock.now():
+        if (timers.wake_date != math.inf or deadline != math.inf) and (
+            min(timers.wake_date, deadline) <= clock.now()
+        ):
             break
     return delivered
 
