@@ -48,15 +48,19 @@ def read(message: PortMessage) -> Arrival:
     Raises:
         CheckInError: it is not one, or of a version that this side does not speak.
     """
-    if message.msgid != CHECK_IN:
-        raise CheckInError(f"the door only takes check-ins (msgid {CHECK_IN}), not {message!r}")
+    if message.msgid != CHECK_IN or not message.is_request:
+        raise CheckInError(
+            f"the door only takes check-ins (requests, msgid {CHECK_IN}), not {message!r}"
+        )
     ports = message.ports
     if len(ports) != 2:
         raise CheckInError(f"a check-in brings two ports, this one {len(ports)}")
     try:
         record = CheckIn.model_validate_json(message.data or b"")
     except ValidationError as error:
-        raise CheckInError(f"a check-in's record is wrong: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        what = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise CheckInError(f"a check-in's record is wrong: {what}") from error
     if record.version != VERSION:
         raise CheckInError(
             f"the worker checks in with version {record.version}, the group speaks {VERSION}"

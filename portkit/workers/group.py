@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from types import TracebackType
@@ -25,7 +26,9 @@ from portkit.message import Components, PortMessage, pack
 from portkit.port import Port, check_timeout
 from portkit.registry import open_port, schemes
 from portkit.runloop import COMMON_MODES, RunLoop
+from portkit.runloop.blocks import Block
 from portkit.workers.check_in import ACCEPTED, REFUSED, STOP, read
+from portkit.workers.delivery import deliver_waiting
 from portkit.workers.launcher import Launcher
 from portkit.workers.target import Target, check
 from portkit.workers.threads import ThreadLauncher
@@ -95,12 +98,18 @@ class WorkerGroup:
                 f"{', '.join(sorted(_LAUNCHERS))} (transports here: {', '.join(schemes())})"
             )
         check_timeout(check_in_timeout)
+        for callback in (on_message, on_worker_lost):
+            if callback is not None and not callable(callback):
+                raise TypeError(f"a group's callbacks must be callable, not {callback!r}")
         self.on_message: OnMessage | None = on_message
         self.on_worker_lost: OnWorkerLost | None = on_worker_lost
         self._over = over
         self._check_in_timeout = check_in_timeout
         self._workers = tuple([Worker(index, f"{name}-{index}") for index in range(count)])
+        self._missing: dict[Worker, None] = dict.fromkeys(self._workers)
+        self._lost_one_missing = False
         self._running: set[Worker] = set()
+        self._ended: deque[tuple[Worker, BaseException | None]] = deque()
         self._loop: RunLoop | None = None
         self._door: Port | None = None
         self._launcher: Launcher | None = None
@@ -153,20 +162,23 @@ class WorkerGroup:
 
     def _await_check_ins(self) -> None:
         assert self._loop is not None, "start set it"
-        timeout = self._check_in_timeout
-        deadline = None if timeout is None else monotonic() + timeout
-        while missing := [worker for worker in self._workers if not worker.has_checked_in]:
-            for worker in missing:
-                if worker.error is not None:
-                    raise worker.error
-            remaining = None if deadline is None else deadline - monotonic()
-            if remaining is not None and remaining <= 0:
-                names = ", ".join([worker.name for worker in missing])
-                raise CheckInTimeoutError(
-                    f"{names} did not check in within {timeout} s "
-                    f"({len(missing)} of {len(self._workers)} are missing)"
-                )
-            self._loop.run_mode(_CHECK_IN_MODE, remaining)
+        self._loop._run_until(
+            _CHECK_IN_MODE, self._check_in_timeout, _Until(self._has_started_or_failed)
+        )
+        if self._stopping:
+            raise CheckInError("the group was stopped by a callback while it was starting")
+        for worker in self._missing:
+            if worker.error is not None:
+                raise worker.error
+        if self._missing:
+            names = ", ".join([worker.name for worker in self._missing])
+            raise CheckInTimeoutError(
+                f"{names} did not check in within {self._check_in_timeout} s "
+                f"({len(self._missing)} of {len(self._workers)} are missing)"
+            )
+
+    def _has_started_or_failed(self) -> bool:
+        return self._stopping or not self._missing or self._lost_one_missing
 
     def _admit(self, message: PortMessage) -> None:
         """The door's delegate: accept a check-in, or refuse it and say why."""
@@ -174,7 +186,7 @@ class WorkerGroup:
             arrival = read(message)
             worker = self._awaited(arrival.record.index, arrival.record.token)
         except CheckInError as error:
-            if message.send_port is not None:
+            if message.is_request:
                 message.reply(str(error).encode(), msgid=REFUSED)
             if not self._stopping:
                 report("a check-in was refused", error, message)
@@ -185,6 +197,7 @@ class WorkerGroup:
         self._loop.add_port(main_port, _STOP_MODE)
         worker._port, worker._control = arrival.port, arrival.control
         worker._main_port = main_port
+        del self._missing[worker]
         message.reply(main_port, msgid=ACCEPTED)
 
     def _awaited(self, index: int, token: str) -> Worker:
@@ -192,6 +205,8 @@ class WorkerGroup:
             if worker.index == index and worker.token == token:
                 if worker.has_checked_in:
                     raise CheckInError(f"{worker.name} has checked in already")
+                if worker._ended:
+                    raise CheckInError(f"{worker.name} has ended before its check-in was read")
                 if self._stopping:
                     raise CheckInError(f"{worker.name} checks in too late: the group is stopping")
                 return worker
@@ -219,8 +234,11 @@ class WorkerGroup:
 
         Raises:
             SendTimeoutError: some had no room in time; the others have the message.
+            LoopEndedError: the group was started before this process was forked.
         """
         check_timeout(timeout)
+        if self._loop is not None:
+            self._loop._check_fork()  # else it would seem that every worker is just ending
         packed = pack(components)
         deadline = None if timeout is None else monotonic() + timeout
         reached: list[Worker] = []
@@ -255,19 +273,17 @@ class WorkerGroup:
             ReceiveTimeoutError: some did not end within ``timeout`` seconds; names them.
         """
         check_timeout(timeout)
-        self._stopping = True
         loop = self._loop
         if loop is None:
             return
         loop._check_thread("WorkerGroup.stop()")
+        self._stopping = True
         deadline = None if timeout is None else monotonic() + timeout
         try:
             self._tell_stop(self._running)
-            while self._running:
-                remaining = None if deadline is None else deadline - monotonic()
-                if remaining is not None and remaining <= 0:
-                    break
-                self._run_stop_mode(loop, remaining)
+            self._lose_ended()  # a Ctrl-C may have struck when the loop was at it
+            if self._running:
+                self._await_ends(loop, timeout)
         finally:
             self._close(deadline)
         if self._running:
@@ -282,11 +298,11 @@ class WorkerGroup:
                 except PortError:
                     pass  # it is ending by itself, or was told before
 
-    def _run_stop_mode(self, loop: RunLoop, timeout: float | None) -> None:
+    def _await_ends(self, loop: RunLoop, timeout: float | None) -> None:
         assert self._door is not None, "start made it"
-        if not loop.contains_port(self._door, _STOP_MODE):
+        if self._door.is_valid:
             loop.add_port(self._door, _STOP_MODE)  # late check-ins are refused, not left waiting
-        loop.run_mode(_STOP_MODE, timeout)
+        loop._run_until(_STOP_MODE, timeout, _Until(lambda: not self._running))
 
     def _close(self, deadline: float | None) -> None:
         """End the ports, and wait for what the ended workers leave behind."""
@@ -307,25 +323,51 @@ class WorkerGroup:
 
     def _worker_ended(self, worker: Worker, error: BaseException | None) -> None:
         """From the launcher, on any thread."""
-        assert self._loop is not None, "start set it"
+        self._ended.append((worker, error))
         try:
-            self._loop.perform(
-                self._lose, worker, error, modes=(COMMON_MODES, _CHECK_IN_MODE, _STOP_MODE)
-            )
+            self._tell_ended()
         except LoopEndedError:
+            self._report_unseen()
+
+    def _tell_ended(self) -> None:
+        assert self._loop is not None, "start set it"
+        self._loop._put(_SeeToEnded(self), wake=True)
+
+    def _report_unseen(self) -> None:
+        """The group's thread has ended: nobody sees to workers any more."""
+        while True:
+            try:
+                worker, error = self._ended.popleft()
+            except IndexError:  # another worker's thread may be at this too
+                return
             if error is not None:
                 report("a worker died after its group's thread had ended", error, worker)
 
+    def _lose_ended(self) -> None:
+        """On the group's loop: see to the workers that have ended.
+
+        A worker leaves the queue last: a Ctrl-C that strikes here leaves it to the stop that
+        follows.
+        """
+        while self._ended:
+            ended = self._ended[0]
+            worker, error = ended
+            if worker._main_port is not None:
+                # What it sent before its end comes before the news of its end.
+                if worker._main_port.pending:
+                    self._tell_ended()  # goes on from here where on_message runs the loop
+                    deliver_waiting(worker._main_port)
+                worker._main_port.invalidate()
+            if ended in self._ended:
+                self._ended.remove(ended)
+                self._lose(worker, error)
+
     def _lose(self, worker: Worker, error: BaseException | None) -> None:
-        """On the group's loop: a worker has ended."""
-        if worker._main_port is not None:
-            # What it sent before its end comes before the news of its end.
-            _deliver_all(worker._main_port)
-            worker._main_port.invalidate()
         self._running.discard(worker)
         worker._ended = True
         worker.error = _died(worker, error)
         if not worker.has_checked_in:
+            self._lost_one_missing = True
             worker.error = worker.error or WorkerDiedError(
                 f"{worker.name} ended without checking in"
             )
@@ -334,7 +376,10 @@ class WorkerGroup:
 
     def _tell_lost(self, worker: Worker) -> None:
         if self.on_worker_lost is not None:
-            self.on_worker_lost(worker)
+            try:
+                self.on_worker_lost(worker)
+            except Exception as failure:
+                report("on_worker_lost raised", failure, worker)
         elif worker.error is not None:
             report("a worker died", worker.error, worker)
 
@@ -357,12 +402,36 @@ class WorkerGroup:
         return f"<WorkerGroup over {self._over}: {alive} of {len(self._workers)} workers alive>"
 
 
-def _deliver_all(port: Port) -> None:
-    while port.pending:
-        try:
-            port.deliver()
-        except Exception as error:
-            report("a port's delegate raised", error, port)
+class _SeeToEnded(Block):
+    """Has the group's loop see to workers that have ended; as a rule they were seen to already."""
+
+    __slots__ = ()
+
+    def __init__(self, group: WorkerGroup) -> None:
+        modes = (COMMON_MODES, _CHECK_IN_MODE, _STOP_MODE)
+        super().__init__(WorkerGroup._lose_ended, (group,), modes)
+
+    def abandon(self, error: LoopEndedError) -> None:
+        """The group's thread has ended."""
+        self.args[0]._report_unseen()
+
+
+class _Until:
+    """What the group's loop waits for; its own callbacks bring it about.
+
+    So waited for, and not by runs that end and begin again, because a stop that somebody asks for
+    meanwhile is meant for the run around this wait, and reaches it.
+    """
+
+    __slots__ = ("_condition",)
+
+    def __init__(self, condition: Callable[[], bool]) -> None:
+        self._condition = condition
+
+    @property
+    def done(self) -> bool:
+        """Whether it has come."""
+        return self._condition()
 
 
 def _died(worker: Worker, error: BaseException | None) -> WorkerDiedError | None:

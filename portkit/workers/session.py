@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from portkit.errors import CheckInError, CheckInTimeoutError, InvalidPortError, ReceiveTimeoutError
+from portkit.errors import (
+    CheckInError,
+    CheckInTimeoutError,
+    InvalidPortError,
+    ReceiveTimeoutError,
+    ReplyDroppedError,
+    SendTimeoutError,
+)
 from portkit.message import PortMessage
 from portkit.port import Port
 from portkit.registry import open_port
 from portkit.runloop import COMMON_MODES, InputSource, RunLoop
 from portkit.workers.check_in import STOP, CheckIn, check_in
+from portkit.workers.delivery import deliver_waiting
 
 
 class Session:
@@ -46,7 +54,7 @@ class Session:
         self._check_in_timeout = check_in_timeout
         self._main: Port | None = None
         # Stays signalled once it was: a stop ends one run only, and a delegate may be in another.
-        self._stop_source = InputSource(self._stop_when_drained)
+        self._stop_source = InputSource(self._finish)
         self.loop.add_port(self.port, COMMON_MODES)
         self.loop.add_port(self._control, COMMON_MODES)
         self.loop.add_source(self._stop_source, COMMON_MODES)
@@ -75,11 +83,11 @@ class Session:
             self._main = check_in(
                 self._door, self._record, self.port, self._control, self._check_in_timeout
             )
-        except InvalidPortError as error:
+        except (InvalidPortError, ReplyDroppedError) as error:
             raise CheckInError(
                 f"{self.name} checks in too late: the group was stopped or gave up waiting"
             ) from error
-        except ReceiveTimeoutError as error:
+        except (ReceiveTimeoutError, SendTimeoutError) as error:
             raise CheckInTimeoutError(
                 f"the group did not answer {self.name}'s check-in within {self._check_in_timeout} s"
             ) from error
@@ -108,7 +116,8 @@ class Session:
         if message.msgid == STOP:
             self.stop()
 
-    def _stop_when_drained(self, source: InputSource) -> None:
-        if self.port.pending == 0:
-            self.loop.stop()
+    def _finish(self, source: InputSource) -> None:
         source.signal(wake=False)
+        if self.loop.contains_port(self.port, COMMON_MODES):  # else the target takes them itself
+            deliver_waiting(self.port)
+        self.loop.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Thread
 from time import monotonic
 
@@ -44,11 +45,11 @@ class ThreadLauncher(Launcher):
 
     def _run(self, worker: Worker, ended: Ended) -> None:
         error: BaseException | None = None
-        try:
-            self._work(worker)
-        except BaseException as raised:  # SystemExit ends a thread as well
-            error = raised
-        _thread.end_current()
+        for step in (partial(self._work, worker), _thread.end_current):
+            try:
+                step()
+            except BaseException as raised:  # SystemExit ends a thread as well
+                error = error or raised
         ended(worker, error)
 
     def _work(self, worker: Worker) -> None:
