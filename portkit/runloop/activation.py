@@ -165,7 +165,7 @@ def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:  # noqa: C9
             _observe(loop, mode, _AFTER_WAITING)
 
         # 11. Due timers; then messages and ready descriptors, as many as a batch holds.
-        if timers.wake_date != math.inf:
+        if len(timers):
             _fire_timers(loop, mode)
         if (mode.ready or descriptors) and _handle_ready(loop, activation, descriptors):
             handled = True
@@ -323,7 +323,7 @@ def _deliver_messages(loop: RunLoop, activation: Activation) -> bool:
     ready = mode.ready
     timers = mode.timers
     deadline = math.inf if activation.deadline == POLL_ONCE else activation.deadline
-    budget = 1 if activation.return_after_source else loop.batch_limit
+    budget = 1 if activation.return_after_source else loop._batch_limit
     delivered = False
     while budget > 0 and ready:
         slot = ready[0]

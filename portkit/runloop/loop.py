@@ -45,8 +45,6 @@ class RunLoop:
         ident: ``threading.get_ident()`` of its thread.
         exception_handler: called as ``handler(loop, context)`` when a callback raises an
             ``Exception``; context has "message", "exception" and "source". None logs at ERROR.
-        batch_limit: how many messages one pass delivers at most, all ports together; 1 is
-            CoreFoundation's rule (R34).
     """
 
     _creation_lock: ClassVar[Lock] = Lock()
@@ -55,7 +53,7 @@ class RunLoop:
         """For :meth:`current` and :meth:`main`; not for users."""
         self.ident: int = state.ident
         self.exception_handler: ExceptionHandler | None = None
-        self.batch_limit: int = 64
+        self._batch_limit = 64
         self._waiter = state.waiter
         self._is_main = state is _thread.main()
         self._generation = _fork.generation
@@ -119,6 +117,25 @@ class RunLoop:
         if thread is None:
             raise LookupError(f"thread {self.ident} was not started by the threading module")
         return thread
+
+    @property
+    def batch_limit(self) -> int:
+        """How many messages one pass delivers at most, all ports together.
+
+        1 is CoreFoundation's rule (R34).
+
+        Raises:
+            TypeError, ValueError: it is set to something other than an int of at least 1.
+        """
+        return self._batch_limit
+
+    @batch_limit.setter
+    def batch_limit(self, limit: int) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise TypeError(f"batch_limit must be an int, not {type(limit).__name__}")
+        if limit < 1:
+            raise ValueError(f"batch_limit must be at least 1, not {limit}")
+        self._batch_limit = limit
 
     def describe(self) -> str:
         """A dump of modes and items, for people (CFCopyDescription)."""
@@ -518,7 +535,7 @@ class RunLoop:
             for item in self._table.all_items():
                 try:
                     item._loop_ended(self)
-                except Exception as failure:
+                except BaseException as failure:  # there is no run that it could leave
                     self._report("a cancel callout raised", failure, item)
         self._ports.clear()
         self._delayed.clear()

@@ -189,11 +189,11 @@ class ModeTable:
 
     def _cancel(self, item: Item, modes: list[Mode]) -> None:
         """Make every cancel callout, then raise what the first of them raised, if any did."""
-        failure: Exception | None = None
+        failure: BaseException | None = None
         for mode in modes:
             try:
                 item._call_cancel(self._loop, mode)
-            except Exception as error:
+            except BaseException as error:
                 failure = failure or error
         if failure is not None:
             raise failure

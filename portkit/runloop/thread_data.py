@@ -42,5 +42,5 @@ class ThreadData(Generic[T]):
             return
         try:
             self._destructor(value)
-        except Exception as error:
+        except BaseException as error:  # the thread ends; there is nobody else to tell
             report("a thread data destructor raised", error, self._destructor)

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread, current_thread
 
 import pytest
 
@@ -502,6 +503,17 @@ class TestBadInput:
             with pytest.raises(error, match="time-out"):
                 run(DEFAULT_MODE, timeout)
 
+    @pytest.mark.parametrize(
+        ("limit", "error"),
+        [(0, ValueError), (-1, ValueError), (True, TypeError), (1.5, TypeError), (None, TypeError)],
+    )
+    def test_a_batch_holds_something(self, limit: int, error: type[Exception]) -> None:
+        """With none the loop would run round and deliver nothing."""
+        loop = RunLoop.current()
+        with pytest.raises(error, match="batch_limit"):
+            loop.batch_limit = limit
+        assert loop.batch_limit == 64
+
     def test_another_thread_cannot_run_it_and_is_told_both_names(self) -> None:
         loop = RunLoop.current()
 
@@ -515,8 +527,6 @@ class TestBadInput:
             ):
                 with pytest.raises(WrongThreadError, match=r"'elsewhere'.*'here'"):
                     run()
-
-        from threading import Thread, current_thread
 
         current_thread().name = "here"
         failures: list[BaseException] = []

@@ -27,7 +27,7 @@ from portkit import (
     ThreadData,
     Timer,
 )
-from tests.support import PATIENCE, Reports, keep_alive, run_on_thread
+from tests.support import PATIENCE, LoopThread, Reports, keep_alive, run_on_thread
 
 
 def run_on_foreign_thread(fn: Callable[[], object]) -> None:
@@ -274,6 +274,45 @@ class TestEnd:
 
         run(body)
         assert cancelled == told == ["a", "b", "c"]
+
+    @EITHER_THREAD
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+    def test_nothing_that_is_raised_ends_the_end(
+        self, run: Callable[[Callable[[], object]], None], error: type[BaseException]
+    ) -> None:
+        """There is no run to leave any more."""
+        done: list[str] = []
+        told: list[object] = []
+
+        def fail(*args: object) -> None:
+            raise error
+
+        bad = ThreadData(fail)
+        good = ThreadData(done.append)
+
+        def body() -> None:
+            loop = RunLoop.current()
+            loop.exception_handler = lambda loop, context: told.append(context["exception"])
+            loop.add_source(InputSource(lambda source: None, cancel=fail))
+            loop.add_source(
+                InputSource(lambda source: None, cancel=lambda *args: done.append("cancelled"))
+            )
+            bad.set(1)
+            good.set("destroyed")
+
+        run(body)
+        assert done == ["cancelled", "destroyed"]
+        assert [type(problem) for problem in told] == [error] * 2
+
+    def test_a_source_of_two_loops_goes_on_with_the_other(self) -> None:
+        performed = Event()
+        source = InputSource(lambda source: performed.set())
+        with LoopThread() as other:
+            other.loop.add_source(source)
+            run_on_thread(lambda: RunLoop.current().add_source(source))
+            assert source.is_valid
+            source.signal()
+            assert performed.wait(PATIENCE)
 
     @EITHER_THREAD
     def test_callouts_at_the_end_can_use_the_thread_still(

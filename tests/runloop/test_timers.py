@@ -459,6 +459,14 @@ class TestTolerance:
         loop.run_in_mode(DEFAULT_MODE, 0)
         assert dates.dates == [1001.5]
 
+    def test_r53_one_that_may_be_late_for_ever_fires_when_the_loop_is_awake(
+        self, clock: ManualClock, dates: Dates
+    ) -> None:
+        loop = RunLoop.current()
+        loop.add_timer(Timer(1.0, dates, tolerance=math.inf))
+        loop.run(5.0)
+        assert dates.dates == [1005.0]
+
     def test_r53_a_repeating_one_keeps_its_phase(self, clock: ManualClock, dates: Dates) -> None:
         RunLoop.current().add_timer(Timer(1.0, dates, tolerance=0.25, repeats=True))
         RunLoop.current().run(4.5)
