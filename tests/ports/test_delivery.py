@@ -178,7 +178,8 @@ class TestTurns:
             assert len(order) == 52
 
     @pytest.mark.parametrize(("limit", "expected"), [(1, 1), (3, 3), (64, 10)])
-    def test_a_pass_delivers_a_batch(self, limit: int, expected: int) -> None:
+    @pytest.mark.parametrize("timeout", [0, PATIENCE])
+    def test_a_pass_delivers_a_batch(self, limit: int, expected: int, timeout: float) -> None:
         """Batches of all ports together; 1 is CoreFoundation's rule (R34)."""
         loop = RunLoop.current()
         loop.batch_limit = limit
@@ -189,6 +190,8 @@ class TestTurns:
             seen.append(1)
             if len(seen) == 1:
                 loop.perform(lambda: passes.append(len(seen)))  # runs as this pass ends
+            if len(seen) == 10:
+                loop.stop()
 
         with MachPort(delegate) as first, MachPort(delegate) as second:
             loop.add_port(first)
@@ -196,7 +199,7 @@ class TestTurns:
             first.send_many([b""] * 5)
             second.send_many([b""] * 5)
             while first.pending or second.pending:
-                loop.run(0.01)
+                loop.run(timeout)
         assert passes == [expected]
         assert len(seen) == 10
 

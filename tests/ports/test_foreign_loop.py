@@ -13,7 +13,8 @@ from collections.abc import Callable
 import pytest
 
 from portkit import InvalidPortError, MachPort, PortMessage, ReplyDroppedError
-from tests.ports.helpers import Background, Recorder
+from portkit.local_port import _Doorbell
+from tests.ports.helpers import Background, Recorder, on_other_thread
 from tests.support import PATIENCE, Reports, open_descriptors
 
 Wait = Callable[[int, float], bool]
@@ -96,6 +97,24 @@ def test_a_message_sent_by_the_delegate_is_not_missed(wait: Wait) -> None:
         while wait(port.fileno(), 0):
             delivered += port.process(limit=1)
         assert delivered == 4
+
+
+def test_a_message_that_comes_while_the_descriptor_is_emptied(
+    wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drain = _Doorbell.drain
+
+    def send_and_drain(doorbell: _Doorbell) -> None:
+        monkeypatch.undo()
+        on_other_thread(lambda: port.send(b"late"))()
+        drain(doorbell)
+
+    with MachPort(Recorder()) as port:
+        port.send(b"1")
+        monkeypatch.setattr(_Doorbell, "drain", send_and_drain)
+        assert port.process() == 1
+        assert wait(port.fileno(), 0)
+        assert port.process() == 1
 
 
 def test_requests_are_answered() -> None:

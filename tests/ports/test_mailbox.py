@@ -152,6 +152,19 @@ class TestBlockedSenders:
         others[0].result()
         assert take(mailbox) == 2
 
+    @pytest.mark.parametrize("step", ["getitem", "popleft"])
+    def test_is_woken_by_a_consumer_that_is_interrupted(self, step: str) -> None:
+        mailbox = Mailbox(1)
+        mailbox.put(envelope(0), 0)
+        sender = Background(put_all(mailbox, 1, timeout=None))
+        assert blocked(mailbox)
+        mailbox.senders = hooked(mailbox.senders, **{step: interrupt})
+        with pytest.raises(KeyboardInterrupt):
+            take(mailbox)
+        if step == "getitem":  # nothing has happened yet: it is still in line
+            mailbox.wake_sender()
+        sender.result()
+
     @pytest.mark.parametrize("waiting", [1, 5])
     def test_close_wakes_them(self, waiting: int) -> None:
         mailbox = Mailbox(1)

@@ -342,9 +342,10 @@ class TestWith:
 
     def test_drops_even_a_deferred_one_when_it_raises(self, port: MachPort) -> None:
         asker = self.asker(port)
+        message = port.receive(PATIENCE)
 
         def fail() -> None:
-            with port.receive(PATIENCE) as message:
+            with message:
                 message.defer()
                 raise LookupError
 
