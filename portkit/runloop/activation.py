@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import signal
-from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
 from portkit import _fork, clock
@@ -86,11 +85,13 @@ def run(loop: RunLoop, activation: Activation) -> RunResult:
     """Run the activation's mode to its end: Entry observers, passes, Exit observers (R4, R5)."""
     outer = activation.outer = loop._activation
     outer_ignoring = loop._ignoring
-    loop._activation = activation
-    loop._ignoring = False
-    restore_signals = _catch_signals(loop) if outer is None else None
+    # A signal handler may raise at any call: all that is set here is undone in the finally.
     try:
+        loop._activation = activation
+        loop._ignoring = False
         try:
+            if outer is None and loop._is_main:
+                _catch_signals(loop)
             _observe(loop, activation.mode, _ENTRY)
             result = _run_passes(loop, activation)
             loop._check_fork()  # a callback may have forked, and returned in the child
@@ -108,8 +109,9 @@ def run(loop: RunLoop, activation: Activation) -> RunResult:
                 loop._woken = True
             if activation.awaited is not None and activation.stopped:
                 outer.stopped = True
-        elif restore_signals is not None:
-            signal.set_wakeup_fd(restore_signals)
+        elif loop._catches_signals:
+            loop._catches_signals = False
+            signal.set_wakeup_fd(-1)
 
 
 def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:  # noqa: C901 - one pass, one function
@@ -378,16 +380,14 @@ def _fire_descriptors(
     return fired
 
 
-def _catch_signals(loop: RunLoop) -> int | None:
-    """On the main thread, have signals ring the loop, and return what to restore.
+def _catch_signals(loop: RunLoop) -> None:
+    """On the main thread, have signals ring the loop.
 
     Python runs signal handlers between bytecodes; one that arrives just before the loop blocks
     would wait for the next event. A descriptor that somebody else set stays.
     """
-    if not loop._is_main or get_ident() != loop.ident:
-        return None
+    loop._catches_signals = True
     before = signal.set_wakeup_fd(loop._waiter.write_fd, warn_on_full_buffer=False)
     if before != -1:
+        loop._catches_signals = False
         signal.set_wakeup_fd(before)
-        return None
-    return before

@@ -64,6 +64,7 @@ class RunLoop:
         self._delayed: dict[DelayedCall, None] = {}
         self._activation: Activation | None = None
         self._is_waiting = False
+        self._catches_signals = False
         self._woken = False
         self._ignoring = False
         self._ended = False
