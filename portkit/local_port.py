@@ -2,67 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from portkit import _fork, _thread
+from portkit._doorbell import Doorbell
+from portkit._handlers import Handler
 from portkit._report import report
-from portkit._wakeup import Pipe, Waiter
 from portkit.errors import (
     BecameInvalidError,
     InvalidPortError,
-    LoopEndedError,
     PortError,
-    ReceiveTimeoutError,
 )
 from portkit.mailbox import Mailbox
 from portkit.message import Envelope, PortMessage, arrived
 from portkit.port import Port, PortHandler, ReplyPort, check_timeout
-from portkit.runloop.blocks import Block
-from portkit.runloop.constants import COMMON_MODES
 
 if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop
     from portkit.runloop.mode import ReadySlot
-
-
-class _Handler(NamedTuple):
-    call: PortHandler
-    loop: RunLoop | None
-
-
-class _HandlerCall(Block):
-    """A handler's call on its loop; if the loop ends before it, nobody is left to be told."""
-
-    __slots__ = ()
-
-    def abandon(self, error: LoopEndedError) -> None:
-        """As where the loop had ended when the call was asked for: nothing."""
-
-
-class _Doorbell(Pipe):
-    """The pipe behind :meth:`LocalPort.fileno`; dropping a port that has one is a mistake."""
-
-    __slots__ = ("given_up", "owner")
-
-    def __init__(self, owner: str) -> None:
-        super().__init__()
-        self.owner = owner
-        self.given_up = False
-
-    def __del__(self) -> None:
-        try:
-            if self.read_fd >= 0 and not self.given_up:
-                warnings.warn(
-                    f"{self.owner} was dropped with its descriptor open: call invalidate()",
-                    ResourceWarning,
-                    stacklevel=2,
-                )
-        finally:  # where warnings are errors
-            self.close_in_child()
 
 
 class LocalPort(Port):
@@ -110,10 +69,10 @@ class LocalPort(Port):
         self._mailbox = Mailbox(queue_limit)
         self._loop: RunLoop | None = None
         self._slots: tuple[ReadySlot, ...] = ()
-        self._doorbell: _Doorbell | None = None
+        self._doorbell: Doorbell | None = None
         self._receiver = 0
-        self._handlers: list[_Handler] = []
-        self._no_senders_handlers: list[_Handler] = []
+        self._handlers: list[Handler] = []
+        self._no_senders_handlers: list[Handler] = []
         self._sender_count = 0
         self.delegate = delegate
 
@@ -260,42 +219,12 @@ class LocalPort(Port):
                 receiving = True
                 self._receiver = get_ident()
             mailbox.attach(waiter.ring, self._receiver)
-            return self._wait_for_message(waiter, timeout)
+            return arrived(mailbox.take(waiter, timeout), self)
         finally:
             if receiving:
                 waiter.armed = None
                 mailbox.detach()
                 self._receiver = 0
-
-    def _wait_for_message(self, waiter: Waiter, timeout: float | None) -> PortMessage:
-        mailbox = self._mailbox
-        queue = mailbox.queue
-        deadline = None if timeout is None else monotonic() + timeout
-        envelope = None
-        try:
-            while True:
-                waiter.armed = mailbox
-                mailbox.signalled = False
-                if queue:
-                    try:
-                        envelope = queue[0]  # as in deliver
-                        envelope = queue.popleft()
-                    except IndexError:
-                        envelope = None
-                    else:
-                        if mailbox.senders:
-                            mailbox.wake_sender()
-                        return arrived(envelope, self)
-                if mailbox.closed:
-                    raise BecameInvalidError(f"{self!r} became invalid while waiting")
-                remaining = None if deadline is None else deadline - monotonic()
-                if remaining is not None and remaining <= 0:
-                    raise ReceiveTimeoutError(f"no message at {self!r} within {timeout} s")
-                waiter.sleep(remaining)
-        except BaseException:
-            if envelope is not None and not (queue and queue[0] is envelope):
-                mailbox.put_back(envelope)
-            raise
 
     def fileno(self) -> int:
         """A descriptor that is readable while messages are waiting, for foreign event loops.
@@ -313,13 +242,13 @@ class LocalPort(Port):
             doorbell = self._open_doorbell()
         return doorbell.read_fd
 
-    def _open_doorbell(self) -> _Doorbell:
+    def _open_doorbell(self) -> Doorbell:
         self._check_fork()
         with self._mailbox.lock:
             if self._mailbox.closed:
                 raise InvalidPortError(f"{self!r} is invalid and has no descriptor")
             self._check_consumer()
-            doorbell = self._doorbell = _Doorbell(repr(self))
+            doorbell = self._doorbell = Doorbell(repr(self))
         self._mailbox.attach(doorbell.ring)
         return doorbell
 
@@ -431,7 +360,7 @@ class LocalPort(Port):
         try:
             self._withdraw()
             for handler in handlers:
-                self._call_handler(handler)
+                handler.notify(self)
         finally:
             doorbell, self._doorbell = self._doorbell, None
             if doorbell is not None:
@@ -450,17 +379,17 @@ class LocalPort(Port):
         self, handler: PortHandler, *, loop: RunLoop | None = None
     ) -> None:
         """As :meth:`Port.add_invalidation_handler`."""
-        record = _record(handler, loop)
+        record = Handler(handler, loop)
         if self._generation == _fork.generation:
             with self._mailbox.lock:
                 if not self._mailbox.closed:
                     self._handlers.append(record)
                     return
-        self._call_handler(record)
+        record.notify(self)
 
     def add_no_senders_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
         """As :meth:`Port.add_no_senders_handler`. Called each time the last one goes."""
-        record = _record(handler, loop)
+        record = Handler(handler, loop)
         self._check_fork()
         with self._mailbox.lock:
             self._no_senders_handlers.append(record)
@@ -476,20 +405,7 @@ class LocalPort(Port):
             self._sender_count -= 1
             handlers = list(self._no_senders_handlers) if self._sender_count == 0 else []
         for handler in handlers:
-            self._call_handler(handler)
-
-    def _call_handler(self, handler: _Handler) -> None:
-        """Call it here, or have the loop it belongs to perform it; a loop that ended cannot."""
-        if handler.loop is not None and handler.loop.ident != get_ident():
-            try:
-                handler.loop._put(_HandlerCall(handler.call, (self,), (COMMON_MODES,)), wake=True)
-            except LoopEndedError:
-                pass
-            return
-        try:
-            handler.call(self)
-        except Exception as error:
-            report("a port's handler raised", error, self)
+            handler.notify(self)
 
     def _check_fork(self) -> None:
         if self._generation != _fork.generation:
@@ -500,12 +416,6 @@ class LocalPort(Port):
     def __repr__(self) -> str:
         state = f"{self.pending} pending" if self.is_valid else "invalid"
         return f"<{type(self).__name__} {id(self):#x} {state}>"
-
-
-def _record(handler: PortHandler, loop: RunLoop | None) -> _Handler:
-    if not callable(handler):
-        raise TypeError(f"a handler is called with the port; {handler!r} cannot be called")
-    return _Handler(handler, loop or _thread.current().loop)
 
 
 def _unread() -> BecameInvalidError:

@@ -17,7 +17,13 @@ from time import monotonic
 
 from portkit import _fork, _thread
 from portkit._wakeup import Waiter
-from portkit.errors import BecameInvalidError, InvalidPortError, PortError, SendTimeoutError
+from portkit.errors import (
+    BecameInvalidError,
+    InvalidPortError,
+    PortError,
+    ReceiveTimeoutError,
+    SendTimeoutError,
+)
 from portkit.message import Envelope
 
 
@@ -123,6 +129,41 @@ class Mailbox:
         self.signalled = False
         if self.queue:
             self._tell()
+
+    def take(self, waiter: Waiter, timeout: float | None) -> Envelope:
+        """For a consumer attached with ``waiter.ring``: the next envelope, waiting for it.
+
+        Raises:
+            BecameInvalidError: closed, and nothing is left.
+            ReceiveTimeoutError: nothing came in time.
+        """
+        queue = self.queue
+        deadline = None if timeout is None else monotonic() + timeout
+        envelope = None
+        try:
+            while True:
+                waiter.armed = self
+                self.signalled = False
+                try:
+                    # Known before it is taken: a signal that strikes right after finds it here.
+                    envelope = queue[0]
+                    envelope = queue.popleft()
+                except IndexError:
+                    envelope = None
+                else:
+                    if self.senders:
+                        self.wake_sender()
+                    return envelope
+                if self.closed:
+                    raise BecameInvalidError("the port became invalid while waiting for a message")
+                remaining = None if deadline is None else deadline - monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise ReceiveTimeoutError(f"no message came within {timeout} s")
+                waiter.sleep(remaining)
+        except BaseException:
+            if envelope is not None and not (queue and queue[0] is envelope):
+                self.put_back(envelope)
+            raise
 
     def wake_sender(self) -> None:
         """For the consumer: there is room for the sender that has waited longest."""

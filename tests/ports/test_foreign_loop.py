@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from portkit import InvalidPortError, MachPort, PortMessage, ReplyDroppedError
-from portkit.local_port import _Doorbell
+from portkit._doorbell import Doorbell
 from tests.ports.helpers import Background, Recorder, on_other_thread
 from tests.support import PATIENCE, Reports, open_descriptors
 
@@ -102,16 +102,16 @@ def test_a_message_sent_by_the_delegate_is_not_missed(wait: Wait) -> None:
 def test_a_message_that_comes_while_the_descriptor_is_emptied(
     wait: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drain = _Doorbell.drain
+    drain = Doorbell.drain
 
-    def send_and_drain(doorbell: _Doorbell) -> None:
+    def send_and_drain(doorbell: Doorbell) -> None:
         monkeypatch.undo()
         on_other_thread(lambda: port.send(b"late"))()
         drain(doorbell)
 
     with MachPort(Recorder()) as port:
         port.send(b"1")
-        monkeypatch.setattr(_Doorbell, "drain", send_and_drain)
+        monkeypatch.setattr(Doorbell, "drain", send_and_drain)
         assert port.process() == 1
         assert wait(port.fileno(), 0)
         assert port.process() == 1

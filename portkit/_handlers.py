@@ -1,0 +1,58 @@
+"""Calling those who want to know what becomes of a port, where they want to be called."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from portkit import _thread
+from portkit._report import report
+from portkit.errors import LoopEndedError
+from portkit.runloop.blocks import Block
+from portkit.runloop.constants import COMMON_MODES
+
+if TYPE_CHECKING:
+    from portkit.port import Port, PortHandler
+    from portkit.runloop.loop import RunLoop
+
+
+class Handler:
+    """A handler, and the run loop it belongs to.
+
+    Args:
+        call: called with the port.
+        loop: where; by default the run loop of the thread that makes this, if it has one.
+
+    Raises:
+        TypeError: ``call`` is not callable.
+    """
+
+    __slots__ = ("_call", "_loop")
+
+    def __init__(self, call: PortHandler, loop: RunLoop | None) -> None:
+        if not callable(call):
+            raise TypeError(f"a handler is called with the port; {call!r} cannot be called")
+        self._call = call
+        self._loop = loop or _thread.current().loop
+
+    def notify(self, port: Port) -> None:
+        """Call it here, or have its loop perform it; where that has ended nobody is to be told."""
+        if self._loop is not None and self._loop.ident != get_ident():
+            try:
+                self._loop._put(_HandlerCall(self._call, (port,), (COMMON_MODES,)), wake=True)
+            except LoopEndedError:
+                pass
+            return
+        try:
+            self._call(port)
+        except Exception as error:
+            report("a port's handler raised", error, port)
+
+
+class _HandlerCall(Block):
+    """A handler's call on its loop; if the loop ends before it, nobody is left to be told."""
+
+    __slots__ = ()
+
+    def abandon(self, error: LoopEndedError) -> None:
+        """As where the loop had ended when the call was asked for: nothing."""
