@@ -82,11 +82,12 @@ class Answer:
             ReceiveTimeoutError: no outcome yet.
             PortError: the outcome is an error.
         """
-        self.settle(
-            ReceiveTimeoutError(
-                f"no answer within {timeout} s: raise reply_timeout=, or look at the receiver"
+        if not self._outcomes:
+            self.settle(
+                ReceiveTimeoutError(
+                    f"no answer within {timeout} s: raise reply_timeout=, or look at the receiver"
+                )
             )
-        )
         outcome = self._outcomes[0]
         if isinstance(outcome, tuple):
             return outcome
