@@ -42,7 +42,7 @@ class Pipe:
     def drain(self) -> None:
         """Make the read end not readable, until the next ring."""
         try:
-            while len(os.read(self.read_fd, 4096)) == 4096:
+            while len(os.read(self.read_fd, 256)) == 256:
                 pass
         except BlockingIOError:
             pass
