@@ -45,6 +45,8 @@ def pack(components: Components) -> tuple[Component, ...]:
     Raises:
         TypeError: an element is neither bytes-like nor a port (P9); ``str`` is not bytes-like.
     """
+    if type(components) is bytes:  # the usual case, and the quickest test
+        return (components,)
     if isinstance(components, bytes | ComponentObject):
         return (components,)
     if isinstance(components, str):

@@ -149,6 +149,8 @@ class Port(ComponentObject, ABC):
         return self._post_many([self._envelope(message) for message in messages], timeout)
 
     def _envelope(self, message: PortMessage | Components) -> Envelope:
+        if type(message) is bytes:
+            return (0, (message,), None)
         if not isinstance(message, PortMessage):
             return (0, pack(message), None)
         if message.send_port is not None and message.send_port != self:
