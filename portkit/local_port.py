@@ -7,6 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from portkit import _fork, _thread
+from portkit._arguments import check_timeout
 from portkit._doorbell import Doorbell
 from portkit._handlers import Handler
 from portkit._report import report
@@ -17,7 +18,7 @@ from portkit.errors import (
 )
 from portkit.mailbox import Mailbox
 from portkit.message import Envelope, PortMessage, arrived
-from portkit.port import Port, PortHandler, ReplyPort, check_timeout
+from portkit.port import Port, PortHandler, ReplyPort
 
 if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop

@@ -6,13 +6,13 @@ Sending is the same for every port; a subclass says how an envelope gets to the 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 from portkit import _fork, _thread
 from portkit._answer import Answer
+from portkit._arguments import check_timeout
 from portkit.errors import InvalidPortError, PortError, ReplyDroppedError
 from portkit.message import (
     MAX_MSGID,
@@ -155,7 +155,8 @@ class Port(ComponentObject, ABC):
             return (0, pack(message), None)
         if message.send_port is not None and message.send_port != self:
             raise ValueError(f"{message!r} is addressed to another port than the one sending it")
-        return (message.msgid, message.components, message.receive_port)
+        check_envelope(message.msgid, message.receive_port)  # it may have been changed since
+        return (message.msgid, pack(message.components), message.receive_port)
 
     def request(
         self,
@@ -382,13 +383,3 @@ class ReplyPort(Port):
 
     def __repr__(self) -> str:
         return f"<ReplyPort {'used' if self.used else 'open'}>"
-
-
-def check_timeout(timeout: float | None) -> None:
-    """Raise TypeError or ValueError unless ``timeout`` is seconds or None."""
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"a time-out is seconds or None, not {type(timeout).__name__}")
-    if math.isnan(timeout):
-        raise ValueError("a time-out must be a number of seconds or None, not NaN")

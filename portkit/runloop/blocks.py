@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from time import monotonic
 from typing import Any, TypeAlias
 
 from portkit._report import report
 from portkit._wakeup import Waiter
-from portkit.errors import LoopEndedError
+from portkit.errors import LoopEndedError, ReceiveTimeoutError
 from portkit.runloop.constants import COMMON_MODES
 from portkit.runloop.mode import Mode
 
@@ -109,6 +110,37 @@ class WaitedBlock(Block):
         """Raise the error where the call is waited for."""
         self.exception = error
         self._finish()
+
+    def wait(self, timeout: float | None) -> Any:
+        """The result, waited for on the thread that made this.
+
+        Raises:
+            ReceiveTimeoutError: there is none within ``timeout`` seconds; a call that had not begun
+                is withdrawn.
+            BaseException: what the call raised.
+        """
+        waiter = self._waiter
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
+            while True:
+                waiter.armed = self
+                if self.done:
+                    break
+                remaining = None if deadline is None else deadline - monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise ReceiveTimeoutError(
+                        f"the call was not begun within {timeout} s and is withdrawn"
+                        if self.claim()
+                        else f"the call began but did not end within {timeout} s; it goes on"
+                    )
+                waiter.sleep(remaining)
+        finally:
+            waiter.armed = None
+            if self.claim():
+                self.release()
+        if self.exception is not None:
+            raise self.exception
+        return self.result
 
     def _finish(self) -> None:
         self.done = True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from threading import Lock, Thread, get_ident
-from time import monotonic
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from portkit import _fork, _report, _thread, clock
-from portkit.errors import LoopEndedError, ReceiveTimeoutError, WrongThreadError
+from portkit._arguments import check_callable, check_kind, check_timeout
+from portkit.errors import LoopEndedError, WrongThreadError
 from portkit.runloop import activation as engine
 from portkit.runloop.activation import Activation, Awaited
 from portkit.runloop.blocks import Block, BlockQueue, WaitedBlock
@@ -21,7 +21,7 @@ from portkit.runloop.descriptor import DescriptorSource
 from portkit.runloop.executor import LoopExecutor
 from portkit.runloop.item import Item
 from portkit.runloop.mode import Mode, ReadySlot
-from portkit.runloop.mode_table import ModeTable, check_mode_name
+from portkit.runloop.mode_table import Modes, ModeTable, check_mode_name, check_mode_names
 from portkit.runloop.observer import Observer
 from portkit.runloop.poller import READ, Poller, new_poller
 from portkit.runloop.port_item import PortItem, Schedulable
@@ -30,7 +30,6 @@ from portkit.runloop.timer import Timer
 
 T = TypeVar("T")
 ExceptionHandler: TypeAlias = "Callable[[RunLoop, _report.ErrorContext], object]"
-Modes: TypeAlias = "str | Iterable[str]"
 
 
 class RunLoop:
@@ -49,8 +48,10 @@ class RunLoop:
 
     _creation_lock: ClassVar[Lock] = Lock()
 
-    def __init__(self, state: _thread.ThreadState) -> None:
+    def __init__(self, state: _thread.ThreadState | None = None) -> None:
         """For :meth:`current` and :meth:`main`; not for users."""
+        if state is None:
+            raise TypeError("each thread has one run loop: get it with RunLoop.current()")
         self.ident: int = state.ident
         self.exception_handler: ExceptionHandler | None = None
         self._batch_limit = 64
@@ -191,7 +192,7 @@ class RunLoop:
             TypeError: it is no source.
             ValueError: it is invalid; or a descriptor source of another loop.
         """
-        self._add(_of_kind(source, InputSource, DescriptorSource), mode)
+        self._add(check_kind(source, InputSource, DescriptorSource), mode)
 
     def remove_source(
         self, source: InputSource | DescriptorSource, mode: str = DEFAULT_MODE
@@ -212,7 +213,7 @@ class RunLoop:
             TypeError: it is no timer.
             ValueError: it is invalid, or belongs to another loop.
         """
-        self._add(_of_kind(timer, Timer), mode)
+        self._add(check_kind(timer, Timer), mode)
 
     def remove_timer(self, timer: Timer, mode: str = DEFAULT_MODE) -> None:
         """Remove a timer from ``mode``."""
@@ -229,7 +230,7 @@ class RunLoop:
             TypeError: it is no observer.
             ValueError: it is invalid, or belongs to another loop.
         """
-        self._add(_of_kind(observer, Observer), mode)
+        self._add(check_kind(observer, Observer), mode)
 
     def remove_observer(self, observer: Observer, mode: str = DEFAULT_MODE) -> None:
         """Remove an observer from ``mode``."""
@@ -363,7 +364,7 @@ class RunLoop:
             LoopEndedError: the loop's thread has ended.
             TypeError, ValueError: an argument is wrong.
         """
-        self._put(Block(_callable(fn), args, _mode_names(modes)), wake=wake)
+        self._put(Block(check_callable(fn), args, check_mode_names(modes)), wake=wake)
 
     def perform_and_wait(
         self,
@@ -381,36 +382,15 @@ class RunLoop:
                 it never will.
             LoopEndedError: the loop's thread has ended, before the call or during the wait.
         """
-        names = _mode_names(modes)
-        _check_timeout(timeout)
-        _callable(fn)
+        names = check_mode_names(modes)
+        check_timeout(timeout)
+        check_callable(fn)
         if get_ident() == self.ident:
             self._check_alive()
             return fn(*args)
-        waiter = _thread.current().waiter
-        block = WaitedBlock(fn, args, names, waiter)
+        block = WaitedBlock(fn, args, names, _thread.current().waiter)
         self._put(block, wake=True)
-        deadline = None if timeout is None else monotonic() + timeout
-        try:
-            while True:
-                waiter.armed = block
-                if block.done:
-                    break
-                remaining = None if deadline is None else deadline - monotonic()
-                if remaining is not None and remaining <= 0:
-                    raise ReceiveTimeoutError(
-                        f"the call was not begun within {timeout} s and is withdrawn"
-                        if block.claim()
-                        else f"the call began but did not end within {timeout} s; it goes on"
-                    )
-                waiter.sleep(remaining)
-        finally:
-            waiter.armed = None
-            if block.claim():
-                block.release()
-        if block.exception is not None:
-            raise block.exception
-        result: T = block.result
+        result: T = block.wait(timeout)
         return result
 
     def call_later(
@@ -421,7 +401,7 @@ class RunLoop:
         Returns:
             The timer; invalidate it to withdraw the call.
         """
-        timer = DelayedCall(delay, _callable(fn), args)
+        timer = DelayedCall(delay, check_callable(fn), args)
         self.add_timer(timer, mode)
         return timer
 
@@ -508,8 +488,11 @@ class RunLoop:
             "source": source,
         }
         handler = self.exception_handler
+        if handler is None:
+            _report.log(context)
+            return
         try:
-            (_log_context if handler is None else handler)(self, context)
+            handler(self, context)
         except Exception as error:
             _report.log(
                 {
@@ -589,7 +572,7 @@ class RunLoop:
         return mode if mode.alive or self._blocks.has_any(mode) else None
 
     def _deadline(self, timeout: float | None) -> float:
-        _check_timeout(timeout)
+        check_timeout(timeout)
         if timeout is None:
             return math.inf
         if timeout <= 0:
@@ -597,43 +580,8 @@ class RunLoop:
         return math.inf if timeout > LONGEST_TIMEOUT else clock.now() + timeout
 
 
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"a time-out is seconds or None, not {type(timeout).__name__}")
-    if math.isnan(timeout):
-        raise ValueError("a time-out must be a number of seconds or None, not NaN")
-
-
 def _after_fork_in_child() -> None:
     RunLoop._creation_lock = Lock()  # a thread that is not in the child may have held it
 
 
 _fork.call_in_child(_after_fork_in_child)
-
-
-def _callable(fn: Callable[..., T]) -> Callable[..., T]:
-    if not callable(fn):
-        raise TypeError(f"what is performed must be callable, not {type(fn).__name__}")
-    return fn
-
-
-def _mode_names(modes: Modes) -> tuple[str, ...]:
-    names = (modes,) if isinstance(modes, str) else tuple(modes)
-    for name in names:
-        check_mode_name(name)
-    if not names:
-        raise ValueError("a call without modes would never be performed; name at least one")
-    return names
-
-
-def _of_kind(item: T, *kinds: type[Item]) -> T:
-    if not isinstance(item, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"expected a {wanted}, not {type(item).__name__}")
-    return item
-
-
-def _log_context(_loop: RunLoop, context: _report.ErrorContext) -> None:
-    _report.log(context)

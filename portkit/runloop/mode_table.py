@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from portkit.runloop.constants import COMMON_MODES, DEFAULT_MODE
 from portkit.runloop.item import Item
@@ -12,6 +12,10 @@ from portkit.runloop.mode import Mode
 
 if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop
+
+
+Modes: TypeAlias = "str | Iterable[str]"
+"""The name of a mode, or several."""
 
 
 def check_mode_name(name: object) -> str:
@@ -26,6 +30,21 @@ def check_mode_name(name: object) -> str:
     if not name:
         raise ValueError("a mode's name must not be empty; the usual one is DEFAULT_MODE")
     return name
+
+
+def check_mode_names(modes: Modes) -> tuple[str, ...]:
+    """The names, if they can be some.
+
+    Raises:
+        TypeError: one is no str.
+        ValueError: one is empty, or there are none.
+    """
+    names = (modes,) if isinstance(modes, str) else tuple(modes)
+    for name in names:
+        check_mode_name(name)
+    if not names:
+        raise ValueError("a call without modes would never be performed; name at least one")
+    return names
 
 
 class ModeTable:

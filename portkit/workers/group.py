@@ -10,7 +10,9 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from portkit._arguments import check_timeout
 from portkit._report import report
+from portkit.address import Address
 from portkit.errors import (
     CheckInError,
     CheckInTimeoutError,
@@ -23,7 +25,7 @@ from portkit.errors import (
     WorkerDiedError,
 )
 from portkit.message import Components, PortMessage, pack
-from portkit.port import Port, check_timeout
+from portkit.port import Port
 from portkit.registry import open_port, schemes
 from portkit.runloop import COMMON_MODES, RunLoop
 from portkit.runloop.blocks import Block
@@ -104,6 +106,8 @@ class WorkerGroup:
         self.on_message: OnMessage | None = on_message
         self.on_worker_lost: OnWorkerLost | None = on_worker_lost
         self._over = over
+        # Here and only once: a Ctrl-C in pydantic's validation comes out as a ValidationError.
+        self._address = Address(scheme=over)
         self._check_in_timeout = check_in_timeout
         self._workers = tuple([Worker(index, f"{name}-{index}") for index in range(count)])
         self._missing: dict[Worker, None] = dict.fromkeys(self._workers)
@@ -135,7 +139,7 @@ class WorkerGroup:
             raise PortError("a group is started once; make a new one")
         self._started = True
         self._loop = RunLoop.current()
-        self._door = open_port(f"{self._over}:", self._admit)
+        self._door = open_port(self._address, self._admit)
         self._loop.add_port(self._door, COMMON_MODES)
         self._loop.add_port(self._door, _CHECK_IN_MODE)
         self._launcher = _LAUNCHERS[self._over](
@@ -191,7 +195,7 @@ class WorkerGroup:
             if not self._stopping:
                 report("a check-in was refused", error, message)
             return
-        main_port = open_port(f"{self._over}:", lambda message: self._handle(worker, message))
+        main_port = open_port(self._address, lambda message: self._handle(worker, message))
         assert self._loop is not None, "the door is served by it"
         self._loop.add_port(main_port, COMMON_MODES)
         self._loop.add_port(main_port, _STOP_MODE)

@@ -1,0 +1,47 @@
+"""Checks of what callers pass, with errors that say what would be right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise unless ``timeout`` is seconds or None.
+
+    Raises:
+        TypeError: it is neither a number nor None.
+        ValueError: it is NaN.
+    """
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"a time-out is seconds or None, not {type(timeout).__name__}")
+    if math.isnan(timeout):
+        raise ValueError("a time-out must be a number of seconds or None, not NaN")
+
+
+def check_callable(fn: Callable[..., T]) -> Callable[..., T]:
+    """``fn``, if it can be called.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if not callable(fn):
+        raise TypeError(f"what is performed must be callable, not {type(fn).__name__}")
+    return fn
+
+
+def check_kind(item: T, *kinds: type) -> T:
+    """``item``, if it is an instance of one of ``kinds``.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(item, kinds):
+        wanted = " or ".join([kind.__name__ for kind in kinds])
+        raise TypeError(f"expected a {wanted}, not {type(item).__name__}")
+    return item
