@@ -51,6 +51,8 @@ def pack(components: Components) -> tuple[Component, ...]:
         return (components,)
     if isinstance(components, str):
         raise TypeError("a str is not a component; send its bytes: text.encode()")
+    if isinstance(components, tuple | list):
+        return tuple([_component(element) for element in components])
     try:
         return (bytes(memoryview(components)),)  # type: ignore[arg-type]
     except TypeError:
@@ -63,7 +65,7 @@ def pack(components: Components) -> tuple[Component, ...]:
 
 
 def _component(element: Buffer | ComponentObject) -> Component:
-    if isinstance(element, bytes | ComponentObject):
+    if type(element) is bytes or isinstance(element, bytes | ComponentObject):
         return element
     try:
         return bytes(memoryview(element))

@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -100,11 +102,18 @@ def test_locks_that_others_hold_do_not_hang_the_child() -> None:
         port.invalidate()
 
 
+def requester_sleeps(message: PortMessage) -> bool:
+    right: Any = message.send_port
+    return right._answer._waiter.armed is not None
+
+
 def test_the_childs_end_does_not_answer_the_parents_requests() -> None:
     """A finalizer in the child must not settle, or write to, anything of the parent's."""
     with MachPort() as port:
         asker = Background(lambda: port.request(b"?", reply_timeout=PATIENCE).data)
         message = port.receive(PATIENCE)
+
+        assert eventually(partial(requester_sleeps, message))  # so that a ring would be written
 
         def child() -> object:
             nonlocal message
