@@ -155,8 +155,7 @@ class Port(ComponentObject, ABC):
             return (0, pack(message), None)
         if message.send_port is not None and message.send_port != self:
             raise ValueError(f"{message!r} is addressed to another port than the one sending it")
-        check_envelope(message.msgid, message.receive_port)  # it may have been changed since
-        return (message.msgid, pack(message.components), message.receive_port)
+        return (message.msgid, message.components, message.receive_port)
 
     def request(
         self,
