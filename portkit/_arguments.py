@@ -16,7 +16,7 @@ def check_timeout(timeout: float | None) -> None:
         TypeError: it is neither a number nor None.
         ValueError: it is NaN.
     """
-    if timeout is None:
+    if timeout is None or (type(timeout) is float and timeout >= 0.0):
         return
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"a time-out is seconds or None, not {type(timeout).__name__}")
