@@ -32,6 +32,9 @@ def check_mode_name(name: object) -> str:
     return name
 
 
+_USUAL_NAMES = (COMMON_MODES,)
+
+
 def check_mode_names(modes: Modes) -> tuple[str, ...]:
     """The names, if they can be some.
 
@@ -39,6 +42,8 @@ def check_mode_names(modes: Modes) -> tuple[str, ...]:
         TypeError: one is no str.
         ValueError: one is empty, or there are none.
     """
+    if modes is COMMON_MODES:
+        return _USUAL_NAMES
     names = (modes,) if isinstance(modes, str) else tuple(modes)
     for name in names:
         check_mode_name(name)
