@@ -185,18 +185,19 @@ class FutureBlock(Block):
 _Queued: TypeAlias = "tuple[int, Block]"
 
 _SWEEP_EVERY = 1024
-"""Blocks after which the queues are looked through; fewer would cost, more would hold memory."""
+"""Blocks after which the queues are looked through; more would hold memory longer."""
 
 
 class BlockQueue:
     """The blocks of one loop. Only :meth:`put` may be called by other threads."""
 
-    __slots__ = ("_inbox", "_queues", "_sequence")
+    __slots__ = ("_inbox", "_queues", "_sequence", "_sweep_at")
 
     def __init__(self) -> None:
         self._inbox: deque[Block] = deque()
         self._queues: dict[str, deque[_Queued]] = {}
         self._sequence = 0
+        self._sweep_at = _SWEEP_EVERY
 
     def put(self, block: Block) -> None:
         """Queue a block. Takes no lock."""
@@ -254,7 +255,7 @@ class BlockQueue:
             self._sequence += 1
             for name in block.modes:
                 self._queues.setdefault(name, deque()).append((self._sequence, block))
-            if self._sequence % _SWEEP_EVERY == 0:
+            if self._sequence == self._sweep_at:
                 self._sweep()
 
     def _sweep(self) -> None:
@@ -262,6 +263,9 @@ class BlockQueue:
         for name, queue in list(self._queues.items()):
             self._queues[name] = deque([entry for entry in queue if not entry[1].claimed])
             self._live(name)
+        # Not before as many came as are left, so that a block is looked at a few times in all.
+        left = sum([len(queue) for queue in self._queues.values()])
+        self._sweep_at = self._sequence + max(_SWEEP_EVERY, left)
 
     def _head(self, mode: Mode) -> deque[_Queued] | None:
         """The queue with the oldest unclaimed block for ``mode`` at its head."""
