@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -13,4 +14,6 @@ def main() -> None:
         if error.name not in {"typer", "rich"}:
             raise
         sys.exit(f'portkit: the command line needs {error.name}: pip install "portkit[cli]"')
+    except KeyboardInterrupt:  # importing takes a moment, and a Ctrl-C in it deserves no traceback
+        sys.exit(128 + signal.SIGINT)
     app()

@@ -139,13 +139,13 @@ class WorkerGroup:
             raise PortError("a group is started once; make a new one")
         self._started = True
         self._loop = RunLoop.current()
-        self._door = open_port(self._address, self._admit)
-        self._loop.add_port(self._door, COMMON_MODES)
-        self._loop.add_port(self._door, _CHECK_IN_MODE)
-        self._launcher = _LAUNCHERS[self._over](
-            self._target, self._door, self._over, self._check_in_timeout
-        )
         try:
+            self._door = open_port(self._address, self._admit)
+            self._loop.add_port(self._door, COMMON_MODES)
+            self._loop.add_port(self._door, _CHECK_IN_MODE)
+            self._launcher = _LAUNCHERS[self._over](
+                self._target, self._door, self._over, self._check_in_timeout
+            )
             for worker in self._workers:
                 self._launch(worker)
             self._await_check_ins()
@@ -156,12 +156,15 @@ class WorkerGroup:
 
     def _launch(self, worker: Worker) -> None:
         assert self._launcher is not None, "start made it"
-        self._running.add(worker)
         try:
+            self._running.add(worker)
             self._launcher.start(worker, self._worker_ended)
-        except Exception as error:
+        except BaseException as error:
+            # After a Ctrl-C it may run all the same; the door is closed to it, so it is left alone.
             self._running.discard(worker)
             worker._ended = True
+            if not isinstance(error, Exception):
+                raise
             raise WorkerDiedError(f"{worker.name} could not be started: {error}") from error
 
     def _await_check_ins(self) -> None:

@@ -11,7 +11,7 @@ from time import monotonic
 from portkit import PortError
 from portkit.cli.demo.digest import digest_file, hash_files
 from portkit.cli.demo.display import Display
-from portkit.cli.demo.files import find_files, standard_library
+from portkit.cli.demo.files import find_files, shown, standard_library
 from portkit.cli.demo.job import HashJob
 from portkit.registry import transport
 from portkit.workers import WorkerGroup
@@ -45,34 +45,55 @@ def run_demo(
     except PortError as error:
         display.say(f"portkit demo: {error}")
         return WRONG_USAGE
-    unread: list[OSError] = []
     root = path or standard_library()
-    files = find_files(root, unread.append)
-    for failure in unread:
-        display.say(f"{failure.filename}: {failure.strerror}")
-    if not files:
-        display.say(f"{root}: there are no files here, so there is nothing to do")
-        return INCOMPLETE
-    job = HashJob(group, files, say=display.say, crash=crash)
+    try:
+        files, unlisted = _list(root, display)
+        if not files:
+            display.say(f"{shown(root)}: there are no files here, so there is nothing to do")
+            return INCOMPLETE
+        job = HashJob(group, files, say=display.say, crash=crash)
+    except KeyboardInterrupt:
+        display.say("interrupted: the files were still being listed")
+        return INTERRUPTED
     began = monotonic()
     try:
         with display.progress(job):
             job.run()
         display.summary(job, max(monotonic() - began, 1e-6), over, _tree_digest(job, root))
-        verified = _verify(job, display) if verify else True
+        differ = _verify(job, display) if verify else 0
     except PortError as error:
         display.say(f"portkit demo: {error}")
         return INCOMPLETE
     except KeyboardInterrupt:
         display.say(f"interrupted: {job.done} of {job.total} files were through")
         return INTERRUPTED
-    if job.failures or unread or not verified:
-        display.say(f"incomplete: {len(job.failures)} files have no digest")
+    return _conclude(job, unlisted, differ, display)
+
+
+def _conclude(job: HashJob, unlisted: int, differ: int, display: Display) -> int:
+    """Say what is missing, if anything is; the exit status."""
+    shortcomings = {
+        "without a digest": len(job.failures),
+        "not listed": unlisted,
+        "not verified": differ,
+    }
+    if any(shortcomings.values()):
+        found = ", ".join([f"{count} {what}" for what, count in shortcomings.items() if count])
+        display.say(f"incomplete: {found}")
         return INCOMPLETE
     if job.lost:
-        display.say(f"complete, although {len(job.lost)} workers were lost")
+        display.say(f"complete, although workers were lost: {len(job.lost)}")
         return WORKERS_LOST
     return COMPLETE
+
+
+def _list(root: Path, display: Display) -> tuple[list[Path], int]:
+    """The files under ``root``, and how many places could not be looked at."""
+    errors: list[OSError] = []
+    files = find_files(root, errors.append)
+    for error in errors:
+        display.say(f"{shown(error.filename)}: {error.strerror}")
+    return files, len(errors)
 
 
 def _tree_digest(job: HashJob, root: Path) -> str:
@@ -83,8 +104,8 @@ def _tree_digest(job: HashJob, root: Path) -> str:
     return tree.hexdigest()
 
 
-def _verify(job: HashJob, display: Display) -> bool:
-    """Hash the files again, here, and say which differ."""
+def _verify(job: HashJob, display: Display) -> int:
+    """Hash the files again, here, and say which differ; how many do."""
     differ = 0
     began = monotonic()
     with display.steps("verifying", len(job.digests)) as steps:
@@ -96,10 +117,10 @@ def _verify(job: HashJob, display: Display) -> bool:
                 same, reason = False, error.strerror or str(error)
             if not same:
                 differ += 1
-                display.say(f"{file}: not verified: {reason}")
+                display.say(f"{shown(file)}: not verified: {reason}")
     agree = len(job.digests) - differ
     display.result(
         f"verified: {agree} of {len(job.digests)} digests agree "
         f"({monotonic() - began:.2f} s in one thread)"
     )
-    return differ == 0
+    return differ

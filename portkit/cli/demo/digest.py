@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from portkit import PortMessage
+from portkit import InvalidPortError, PortMessage
 from portkit.workers import Session
 
 HASH = 1
 DIGEST = 2
 FAILED = 3
 CRASH = 4
+
+_CHUNK = 256 * 1024
 
 
 class Digest(NamedTuple):
@@ -33,15 +36,26 @@ class Digest(NamedTuple):
     size: int
 
 
-def digest_file(path: Path) -> Digest:
+def digest_file(path: Path, goes_on: Callable[[], bool] | None = None) -> Digest | None:
     """Read and hash a file.
+
+    Args:
+        path: which.
+        goes_on: asked now and then; when it says no the file is given up, with None.
 
     Raises:
         OSError: it cannot be read.
     """
+    sha256 = hashlib.sha256()
+    size = 0
+    chunk = memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
-        sha256 = hashlib.file_digest(file, "sha256").digest()
-        return Digest(sha256, file.tell())
+        while read := file.readinto(chunk):
+            sha256.update(chunk[:read])
+            size += read
+            if goes_on is not None and not goes_on():
+                return None
+    return Digest(sha256.digest(), size)
 
 
 def hash_files(session: Session) -> None:
@@ -53,13 +67,20 @@ def hash_files(session: Session) -> None:
 def _obey(session: Session, message: PortMessage) -> None:
     if message.msgid == CRASH:
         raise SystemExit("told to crash")
+    if not session.main.is_valid:
+        return  # nobody waits for the answer any more
     name = message.data or b""
     try:
-        digest = digest_file(Path(os.fsdecode(name)))
+        digest = digest_file(Path(os.fsdecode(name)), lambda: session.main.is_valid)
     except OSError as error:
-        reason = error.strerror or str(error)
-        session.main.send((name, reason.encode()), msgid=FAILED, timeout=None)
+        _answer(session, FAILED, name, (error.strerror or str(error)).encode())
     else:
-        session.main.send(
-            (name, digest.sha256, digest.size.to_bytes(8, "big")), msgid=DIGEST, timeout=None
-        )
+        if digest is not None:
+            _answer(session, DIGEST, name, digest.sha256, digest.size.to_bytes(8, "big"))
+
+
+def _answer(session: Session, msgid: int, *components: bytes) -> None:
+    try:
+        session.main.send(components, msgid=msgid, timeout=None)
+    except InvalidPortError:
+        pass  # the main side is gone, which also ends this worker

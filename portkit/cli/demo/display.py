@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from portkit import COMMON_MODES, RunLoop, Timer
 from portkit.cli.demo.job import HashJob
@@ -18,12 +17,12 @@ class Display:
     """The job's output: results on standard output, everything else on standard error."""
 
     def __init__(self) -> None:
-        self._out = Console(highlight=False, soft_wrap=True)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def say(self, line: str) -> None:
         """Print a line above the progress bar."""
-        self._err.print(line, markup=False)
+        self._err.print(line)
 
     @contextmanager
     def progress(self, job: HashJob) -> Iterator[None]:
@@ -73,15 +72,17 @@ class Display:
 
     def summary(self, job: HashJob, seconds: float, over: str, tree: str) -> None:
         """Print what was done, by whom, and one digest of it all."""
-        table = Table(show_header=False, box=None, pad_edge=False)
-        table.add_row("files", f"{len(job.digests)} of {job.total}")
-        table.add_row("bytes", f"{job.hashed} ({decimal(job.hashed)})")
-        table.add_row("seconds", f"{seconds:.2f} ({decimal(int(job.hashed / seconds))}/s)")
         counts = ", ".join([f"{name} {count}" for name, count in sorted(job.counts.items())])
-        table.add_row("workers", f"over {over}: {counts or 'none had anything to do'}")
-        table.add_row("sha-256", tree)
-        self._out.print(table)
+        rows = {
+            "files": f"{len(job.digests)} of {job.total}",
+            "bytes": f"{job.hashed} ({decimal(job.hashed)})",
+            "seconds": f"{seconds:.2f} ({decimal(int(job.hashed / seconds))}/s)",
+            "workers": f"over {over}: {counts or 'none had anything to do'}",
+            "sha-256": tree,
+        }
+        for name, value in rows.items():
+            self.result(f"{name:<8} {value}")  # no table: it would cut them to the terminal's width
 
     def result(self, line: str) -> None:
         """Print a line of the result."""
-        self._out.print(line, markup=False)
+        self._out.print(line)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,13 @@ def standard_library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
+def shown(path: Path | str) -> str:
+    """A path for people: on one line and without control characters, whatever its name holds."""
+    return "".join(
+        [c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path)]
+    )
+
+
 def find_files(path: Path, on_error: Callable[[OSError], None]) -> list[Path]:
     """The regular files under ``path``, in a fixed order; symbolic links are not followed.
 
@@ -22,10 +31,10 @@ def find_files(path: Path, on_error: Callable[[OSError], None]) -> list[Path]:
 
     Args:
         path: a folder, or a file, which is then the only one.
-        on_error: told of folders that cannot be read.
+        on_error: told of what cannot be looked at, and of a ``path`` that is no file.
     """
     if not path.is_dir():
-        return [path]
+        return [path] if _is_regular(path, on_error) else []
     skipped = _NOT_STANDARD if path == standard_library() else frozenset()
     return list(_walk(path, skipped, on_error))
 
@@ -37,5 +46,19 @@ def _walk(
         folders[:] = sorted(set(folders) - skipped)
         for name in sorted(names):
             file = Path(folder, name)
-            if file.is_file() and not file.is_symlink():
-                yield file
+            try:
+                if stat.S_ISREG(file.lstat().st_mode):
+                    yield file
+            except OSError as error:
+                on_error(error)
+
+
+def _is_regular(path: Path, on_error: Callable[[OSError], None]) -> bool:
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return True
+        # To open a pipe waits for its other end; a device may never end.
+        on_error(OSError(errno.EINVAL, "neither a folder nor a regular file", str(path)))
+    except OSError as error:
+        on_error(error)
+    return False

@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from portkit import InvalidPortError, PortMessage, RunLoop
+from portkit import InvalidPortError, PortMessage, ReceiveTimeoutError, RunLoop
 from portkit.cli.demo.digest import CRASH, DIGEST, HASH, Digest
+from portkit.cli.demo.files import shown
 from portkit.workers import Worker, WorkerGroup
 
 WINDOW = 16
 """Files that a worker has in hand: one being hashed, the others waiting so that it never idles."""
 MOST_DEALS = 3
-"""How often a file is dealt before it is given up, having cost that many workers their life."""
+"""How often a file is dealt before it is given up: that many workers were lost while at it."""
 
 
 class HashJob:
@@ -50,8 +51,9 @@ class HashJob:
         self._group = group
         self._waiting = deque(files)
         self._total = len(self._waiting)
-        self._deals: dict[Path, int] = {}
-        self._in_hand: dict[Worker, set[Path]] = {}
+        self._losses: dict[Path, int] = {}
+        # Of the workers that are not lost; their files in the order in which they hash them.
+        self._in_hand: dict[Worker, dict[Path, None]] = {w: {} for w in group.workers}
         self._say = say
         self._crash = crash
         self._loop = RunLoop.current()
@@ -75,12 +77,26 @@ class HashJob:
             CheckInError: the workers could not be started.
             KeyboardInterrupt: the workers are stopped all the same.
         """
-        with self._group as group:
-            for worker in group.workers:
-                self._in_hand[worker] = set()
-                self._deal(worker)
-            while self.done < self._total:
-                self._loop.run()
+        with self._group:
+            try:
+                self._deal_to_all()
+                while self.done < self._total:
+                    self._loop.run()
+            except BaseException:
+                self._abandon()
+                raise
+
+    def _abandon(self) -> None:
+        """Have the workers drop what they have in hand, which may be much, or large."""
+        self._waiting.clear()
+        try:
+            self._group.stop(timeout=0)
+        except ReceiveTimeoutError:
+            pass  # they see that their main side is gone; leaving the group waits for them
+
+    def _deal_to_all(self) -> None:
+        for worker in list(self._in_hand):
+            self._deal(worker)
 
     def _deal(self, worker: Worker) -> None:
         in_hand = self._in_hand[worker]
@@ -91,14 +107,14 @@ class HashJob:
             except InvalidPortError:
                 self._waiting.appendleft(file)  # it is just ending; _lose will be called
                 return
-            in_hand.add(file)
+            in_hand[file] = None
 
     def _receive(self, worker: Worker, message: PortMessage) -> None:
         name, result = message.components[0], message.components[1]
         assert isinstance(name, bytes), "the workers are our own"
         assert isinstance(result, bytes), "the workers are our own"
         file = Path(os.fsdecode(name))
-        self._in_hand[worker].discard(file)
+        self._in_hand[worker].pop(file, None)
         if message.msgid == DIGEST:
             size = int.from_bytes(message.components[2], "big")  # type: ignore[arg-type]
             self.digests[file] = Digest(result, size)
@@ -106,7 +122,7 @@ class HashJob:
             self.counts[worker.name] = self.counts.get(worker.name, 0) + 1
         else:
             self._fail(file, result.decode())
-        if self._crash and self.done * 2 >= self._total:
+        if self._crash and self.done * 2 >= self._total and worker.is_alive:
             self._crash = False
             worker.port.send(msgid=CRASH)
         self._deal(worker)
@@ -114,26 +130,31 @@ class HashJob:
 
     def _lose(self, worker: Worker) -> None:
         self.lost.append(worker)
-        files = self._in_hand.pop(worker, set())
+        files = list(self._in_hand.pop(worker))
         reason = str(worker.error or "it ended by itself").splitlines()[-1]
-        self._say(f"{worker.name} was lost: {reason}; its {len(files)} files go to the others")
-        for file in sorted(files):
-            self._deals[file] = self._deals.get(file, 1) + 1
-            if self._deals[file] > MOST_DEALS:
-                self._fail(file, f"{MOST_DEALS} workers were lost with it")
-            else:
-                self._waiting.append(file)
-        alive = [other for other in self._in_hand if other.is_alive]
-        for other in alive:
-            self._deal(other)
-        if not alive:
-            while self._waiting:
-                self._fail(self._waiting.popleft(), "no worker is left")
+        self._say(f"{worker.name} was lost: {reason}; it had {len(files)} files in hand")
+        if files:
+            self._suspect(files.pop(0))
+        self._waiting.extendleft(reversed(files))
+        if self._in_hand:
+            self._deal_to_all()
+        elif self._waiting:
+            self._say(f"no worker is left for {len(self._waiting)} files")
+            self.failures |= dict.fromkeys(self._waiting, "no worker is left")
+            self._waiting.clear()
         self._stop_if_done()
+
+    def _suspect(self, file: Path) -> None:
+        """A worker was lost at this file: give it up after a few times, deal it last until then."""
+        self._losses[file] = self._losses.get(file, 0) + 1
+        if self._losses[file] < MOST_DEALS:
+            self._waiting.append(file)
+        else:
+            self._fail(file, f"given up: {MOST_DEALS} workers were lost at it")
 
     def _fail(self, file: Path, reason: str) -> None:
         self.failures[file] = reason
-        self._say(f"{file}: {reason}")
+        self._say(f"{shown(file)}: {reason}")
 
     def _stop_if_done(self) -> None:
         if self.done == self._total:
