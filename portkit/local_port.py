@@ -172,7 +172,10 @@ class LocalPort(Port):
             if raw is not None:
                 result = raw(self, msgid, components, reply_port)
             elif handle is not None:
-                result = handle(arrived(envelope, self))
+                message = PortMessage.__new__(PortMessage)  # as in arrived, without its call
+                message.msgid, message.components, message.send_port = envelope
+                message.receive_port = self
+                result = handle(message)
             elif mailbox.closed:  # invalidated since it was taken: as if it had been unread
                 if type(reply_port) is ReplyPort:
                     reply_port.fail(_unread())
