@@ -1,6 +1,6 @@
-"""The timers of one mode, by fire date: adding, moving and removing are O(log n).
+"""The timers of one mode, by date: adding, moving and removing are O(log n).
 
-A heap with lazy deletion. ``wake_date`` is the date by which a loop must be awake: the earliest
+Two heaps with lazy deletion. ``wake_date`` is the date by which a loop must be awake: the earliest
 hard date (fire date plus tolerance), so that timers whose tolerances overlap share a wake-up
 (R53).
 """
@@ -24,76 +24,56 @@ class TimerQueue:
         wake_date: when the loop must be awake; infinity without timers. Any thread may read it.
     """
 
-    __slots__ = ("_entries", "_heap", "_sequence", "wake_date")
+    __slots__ = ("_by_fire_date", "_by_hard_date", "_live", "_sequence", "wake_date")
 
     def __init__(self) -> None:
-        self._heap: list[_Entry] = []
-        self._entries: dict[Timer, _Entry] = {}
+        self._by_fire_date: list[_Entry] = []
+        self._by_hard_date: list[_Entry] = []
+        self._live: dict[Timer, int] = {}
+        """Each timer's latest sequence number: its entries with another one are stale."""
         self._sequence = 0
         self.wake_date: float = math.inf
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._live)
 
     @property
     def next_fire_date(self) -> float:
         """The earliest fire date; infinity without timers."""
-        self._drop_stale()
-        return self._heap[0][0] if self._heap else math.inf
+        return self._first_date(self._by_fire_date)
 
     def put(self, timer: Timer) -> None:
-        """Add the timer, or move it to the fire date it has now."""
-        self.discard(timer)
+        """Add the timer, or move it to the dates it has now."""
         self._sequence += 1
-        entry = (timer._fire_date, self._sequence, timer)
-        self._entries[timer] = entry
-        heappush(self._heap, entry)
-        self.wake_date = min(self.wake_date, timer._hard_date)
+        self._live[timer] = self._sequence
+        heappush(self._by_fire_date, (timer._fire_date, self._sequence, timer))
+        heappush(self._by_hard_date, (timer._hard_date, self._sequence, timer))
+        self._drop_stale()
 
     def discard(self, timer: Timer) -> None:
         """Take the timer out, if it is in."""
-        entry = self._entries.pop(timer, None)
-        if entry is None:
-            return
-        if len(self._heap) > 2 * len(self._entries) + 16:
-            self._heap = list(self._entries.values())
-            heapify(self._heap)
-        # The tolerance may have changed since, so any timer may be the one the date came from.
-        self.wake_date = self._earliest_hard_date()
+        if self._live.pop(timer, None) is not None:
+            self._drop_stale()
 
     def due(self, now: float) -> list[Timer]:
         """The timers whose fire date has come, in the order of fire dates, then of adding (R47)."""
-        due: list[Timer] = []
         taken: list[_Entry] = []
-        while True:
-            self._drop_stale()
-            if not self._heap or self._heap[0][0] > now:
-                break
-            entry = heappop(self._heap)
-            taken.append(entry)
-            due.append(entry[2])
+        while self._first_date(self._by_fire_date) <= now and self._by_fire_date:
+            taken.append(heappop(self._by_fire_date))
         for entry in taken:
-            heappush(self._heap, entry)
-        return due
+            heappush(self._by_fire_date, entry)
+        return [entry[2] for entry in taken]
 
     def _drop_stale(self) -> None:
-        heap = self._heap
-        while heap and self._entries.get(heap[0][2]) is not heap[0]:
-            heappop(heap)
+        """Drop the stale entries that come first, and all of them once they are the most."""
+        for heap in (self._by_fire_date, self._by_hard_date):
+            if len(heap) > 2 * len(self._live) + 16:
+                heap[:] = [entry for entry in heap if self._live.get(entry[2]) == entry[1]]
+                heapify(heap)
+        self._first_date(self._by_fire_date)
+        self.wake_date = self._first_date(self._by_hard_date)
 
-    def _earliest_hard_date(self) -> float:
-        """Search the heap from its root, only below entries that fire before the best so far."""
-        self._drop_stale()
-        heap = self._heap
-        best = math.inf
-        stack = [0]
-        while stack:
-            index = stack.pop()
-            if index >= len(heap) or heap[index][0] >= best:
-                continue
-            entry = heap[index]
-            if self._entries.get(entry[2]) is entry:
-                best = min(best, entry[2]._hard_date)
-            stack.append(2 * index + 1)
-            stack.append(2 * index + 2)
-        return best
+    def _first_date(self, heap: list[_Entry]) -> float:
+        while heap and self._live.get(heap[0][2]) != heap[0][1]:
+            heappop(heap)
+        return heap[0][0] if heap else math.inf

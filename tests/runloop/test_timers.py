@@ -639,7 +639,27 @@ def test_many_timers_moved_many_times_leave_no_garbage() -> None:
     for n in range(5000):
         queue.put(timers[n % 10])
     assert len(queue) == 10
-    assert len(queue._heap) < 100
+    assert len(queue._by_fire_date) < 100
+    assert len(queue._by_hard_date) < 100
+
+
+def test_moving_a_timer_looks_at_no_other_however_their_tolerances_overlap() -> None:
+    class Watched(Timer):
+        looks = 0
+
+        @property
+        def _hard_date(self) -> float:
+            Watched.looks += 1
+            return super()._hard_date
+
+    queue = TimerQueue()
+    timers = [Watched(1000 + index, lambda _: None, tolerance=5000) for index in range(1000)]
+    for timer in timers:
+        queue.put(timer)
+    Watched.looks = 0
+    queue.put(timers[500])
+    queue.discard(timers[0])
+    assert Watched.looks <= 2
 
 
 class TestManualClock:
