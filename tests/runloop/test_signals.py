@@ -195,8 +195,9 @@ def test_other_threads_loops_leave_it_alone() -> None:
 
 
 PROGRAM = """
-import os, sys, threading, time
+import os, signal, sys, threading, time
 from portkit import Activity, DescriptorSource, InputSource, Observer, RunLoop
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
 loop = RunLoop.main()
 if sys.argv[1] == "descriptor":
     loop.add_source(DescriptorSource(os.pipe()[0], lambda source, ready: None))
