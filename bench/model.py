@@ -119,6 +119,7 @@ class Result:
             values = row.values(figure)
             entry = figures[figure.key] = {
                 "title": figure.title,
+                "digits": figure.digits,
                 "median": median(values),
                 "values": values,
             }

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from bench import __main__ as command
-from bench import report, suite
+from bench import markdown, report, suite
 from bench.model import Benchmark, Contender, Figure, Result, Row
 
 
@@ -96,3 +96,11 @@ def test_an_interrupt_ends_it_with_what_is_complete(
     assert code == 130
     assert "Interrupted" in output
     assert json.loads(file.read_text())["results"] == []
+
+
+def test_runs_become_tables_for_the_documentation() -> None:
+    result = _two_contenders().as_json()
+    run = {"machine": {"load": [0.1], "load_after": [0.2]}, "repeats": 2, "results": [result]}
+    text = "\n".join(markdown.tables([run, run]))
+    assert "| first | 3.0 · 3.0 | 1.00 · 1.00 |" in text
+    assert "| second | 4.0 · 4.0 | 1.50 · 1.50 |" in text
