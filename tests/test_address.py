@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portkit import Address
@@ -31,6 +31,7 @@ def test_parse(text: str, scheme: str, target: str) -> None:
     assert Address.parse(address) is address
 
 
+@settings(deadline=None)
 @given(SCHEMES, TARGETS)
 def test_text_and_address_are_the_same(scheme: str, target: str) -> None:
     address = Address(scheme=scheme, target=target)

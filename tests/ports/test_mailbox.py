@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -437,8 +437,10 @@ class MailboxMachine(RuleBasedStateMachine):
 
 
 TestMailboxModel = MailboxMachine.TestCase
+TestMailboxModel.settings = settings(deadline=None, stateful_step_count=30)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=5), st.integers(1, 5))
 def test_put_many_in_pieces_is_one_sequence(pieces: list[list[int]], limit: int) -> None:
     mailbox = Mailbox(limit)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portkit import MachPort, Port, PortError, PortMessage, ReplyDroppedError, SendTimeoutError
@@ -106,6 +106,7 @@ class TestComponents:
             PortMessage(port, None, wrong)
         assert port.pending == 0
 
+    @settings(deadline=None)
     @given(
         st.lists(
             st.binary(max_size=20).flatmap(

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 
 import pytest
 
@@ -187,8 +188,7 @@ def end_under_requests(how: str) -> None:
         RunLoop.current().run(PATIENCE)
 
     def ask(sender: int) -> None:
-        for number in range(EACH):
-            msgid = sender * EACH + number
+        for msgid in count(sender << 24):
             try:
                 port.request(msgid=msgid, send_timeout=PATIENCE, reply_timeout=PATIENCE)
             except Exception as error:
