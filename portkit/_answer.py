@@ -58,6 +58,7 @@ class Answer:
     def wait(self, timeout: float | None) -> None:
         """Block up to ``timeout`` seconds for the outcome, running nothing else meanwhile."""
         waiter = self._waiter
+        waiter.check_awake()
         deadline = None if timeout is None else monotonic() + timeout
         remaining = timeout
         try:

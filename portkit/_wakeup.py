@@ -11,6 +11,7 @@ import os
 import select
 
 from portkit import _fork
+from portkit.errors import PortError
 
 _LONGEST_SLEEP = 3600.0
 """Seconds slept at a time: poll(2) counts milliseconds in an int. Callers look at the clock."""
@@ -64,13 +65,15 @@ class Waiter:
 
     Protocol: the sleeper sets ``armed`` to the object it waits for, looks at that object once
     more, then calls :meth:`sleep`. Whoever changes the object afterwards looks at ``armed`` and
-    rings if it is that object. One of the two always sees the other.
+    rings if it is that object. One of the two always sees the other. ``asleep`` is set while the
+    thread blocks, by :meth:`sleep` or by whoever waits on :attr:`read_fd` with other descriptors.
     """
 
-    __slots__ = ("_pipe", "_poll", "armed")
+    __slots__ = ("_pipe", "_poll", "armed", "asleep")
 
     def __init__(self) -> None:
         self.armed: object = None
+        self.asleep: bool = False
         self._pipe: Pipe | None = Pipe()
         self._poll = select.poll()
         self._poll.register(self._pipe.read_fd, select.POLLIN)
@@ -101,8 +104,27 @@ class Waiter:
         """Block until a ring, about ``timeout`` seconds (None: for ever), or for no reason."""
         pipe = self._pipe
         assert pipe is not None, "a waiter sleeps on its own thread, which is alive"
-        if self._poll.poll(None if timeout is None else min(timeout, _LONGEST_SLEEP) * 1000.0):
+        self.asleep = True
+        try:
+            rung = self._poll.poll(
+                None if timeout is None else min(timeout, _LONGEST_SLEEP) * 1000.0
+            )
+        finally:
+            self.asleep = False
+        if rung:
             pipe.drain()
+
+    def check_awake(self) -> None:
+        """Raise where a signal handler wants to wait on a thread whose wait it interrupts.
+
+        Raises:
+            PortError: the wait below would be disarmed, and sleep through what it waits for.
+        """
+        if self.armed is not None or self.asleep:
+            raise PortError(
+                "a signal handler cannot wait: this thread is asleep in a wait of its own. Use "
+                "timeout=0 here, or perform() what has to wait"
+            )
 
     def drain(self) -> None:
         """Take the ring that a poller saw on :attr:`read_fd`."""

@@ -214,6 +214,7 @@ class LocalPort(Port):
         self._check_fork()
         mailbox = self._mailbox
         waiter = _thread.current().waiter
+        waiter.check_awake()
         receiving = False
         try:
             with mailbox.lock:

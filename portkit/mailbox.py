@@ -251,6 +251,7 @@ class Mailbox:
             )
         deadline = None if timeout is None else monotonic() + timeout
         waiter = _thread.current().waiter
+        waiter.check_awake()
         try:
             while True:
                 # Armed first: whoever finds the waiter among the senders must be able to ring it.

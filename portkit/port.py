@@ -103,7 +103,8 @@ class Port(ComponentObject, ABC):
         Args:
             components: one component or an iterable of them; see :mod:`portkit.message`.
             msgid: what the message means, 0 to 2**32-1.
-            reply_port: a port at which the receiver can answer, or check in its own way.
+            reply_port: a port at which the receiver can answer, or check in its own way. The
+                ``send_port`` of a request hands that request on: it is the receiver's to answer.
             timeout: seconds to wait for room in the receiver's queue; 0 or less is one
                 non-blocking try (P6), None waits for ever.
 
@@ -121,7 +122,10 @@ class Port(ComponentObject, ABC):
             check_envelope(msgid, reply_port)
         if type(timeout) is not float or not timeout >= 0.0:
             check_timeout(timeout)
-        self._post((msgid, packed, reply_port), timeout)
+        if reply_port is not None and isinstance(reply_port, ReplyPort):
+            reply_port._hand_on(self, msgid, packed, timeout)
+        else:
+            self._post((msgid, packed, reply_port), timeout)
 
     def send_many(
         self,
@@ -155,6 +159,10 @@ class Port(ComponentObject, ABC):
             return (0, pack(message), None)
         if message.send_port is not None and message.send_port != self:
             raise ValueError(f"{message!r} is addressed to another port than the one sending it")
+        if isinstance(message.receive_port, ReplyPort):
+            raise ValueError(  # noqa: TRY004 - it may stand in a message, but not in this call
+                "a request is handed on by itself: use send, not send_many"
+            )
         return (message.msgid, message.components, message.receive_port)
 
     def request(
@@ -301,8 +309,9 @@ class Port(ComponentObject, ABC):
 class ReplyPort(Port):
     """The right to answer one request, once: Mach's send-once right.
 
-    It is the ``send_port`` of an arrived request, and may be handed on in a message. If it goes
-    unused, the requester gets ``ReplyDroppedError`` at once instead of a time-out.
+    It is the ``send_port`` of an arrived request, and may be handed on: as the reply port of
+    another message, or as a component of one. If it goes unused, the requester gets
+    ``ReplyDroppedError`` at once instead of a time-out.
     """
 
     __slots__ = ("_answer", "_generation", "deferred", "used")
@@ -334,6 +343,20 @@ class ReplyPort(Port):
         self.used = True  # not before: an exception in between would leave the requester waiting
         if not settled and not self._answer.abandoned:
             raise PortError("another thread answered or dropped this request at the same time")
+
+    def _hand_on(
+        self, port: Port, msgid: int, components: tuple[Component, ...], timeout: float | None
+    ) -> None:
+        """Send the right with a message: it moves, as in Mach, and whoever gets it answers."""
+        if self.used:
+            raise PortError("the request was answered, dropped or handed on before")
+        moved = ReplyPort(self._answer)
+        try:
+            self.used = True
+            port._post((msgid, components, moved), timeout)
+        except BaseException:
+            self.used, moved.used = False, True
+            raise
 
     def answer(self, result: Any) -> None:
         """Answer with a delegate's return value; None answers with empty data (M11)."""

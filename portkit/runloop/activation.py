@@ -83,6 +83,7 @@ class Activation:
 
 def run(loop: RunLoop, activation: Activation) -> RunResult:
     """Run the activation's mode to its end: Entry observers, passes, Exit observers (R4, R5)."""
+    loop._waiter.check_awake()
     outer = activation.outer = loop._activation
     outer_ignoring = loop._ignoring
     # A signal handler may raise at any call: all that is set here is undone in the finally.
@@ -227,11 +228,15 @@ def _wait(loop: RunLoop, activation: Activation, *, poll: bool) -> list[tuple[in
             break
         if poller is None:
             waiter.sleep(timeout)
-        elif ready := _others(waiter.read_fd, poller.poll(timeout)):
-            waiter.drain()
+            continue
+        waiter.asleep = True
+        try:
+            ready = _others(waiter.read_fd, poller.poll(timeout))
+        finally:
+            waiter.asleep = False
+        waiter.drain()
+        if ready:
             return _rested(loop, activation, ready)
-        else:
-            waiter.drain()
     if poller is None:
         return _rested(loop, activation, [])
     return _rested(loop, activation, _others(waiter.read_fd, poller.poll(0.0)))

@@ -120,6 +120,7 @@ class WaitedBlock(Block):
             BaseException: what the call raised.
         """
         waiter = self._waiter
+        waiter.check_awake()
         deadline = None if timeout is None else monotonic() + timeout
         try:
             while True:

@@ -584,6 +584,36 @@ class TestReplyPort:
             del right
             assert asker.result().data == b"from the office"
 
+    @pytest.mark.parametrize("deferred", [False, True])
+    def test_handed_on_by_a_delegate_it_is_the_other_ones_to_answer(self, deferred: bool) -> None:
+        """The right moves with the message, as in Mach; None answers with empty data (M11)."""
+        asked = Recorder()
+        with served(asked) as office:
+
+            def hand_on(message: PortMessage) -> None:
+                if deferred:
+                    message.defer()
+                office.send(message.components, reply_port=message.send_port)
+                assert message.send_port is not None
+                assert not message.send_port.is_valid
+
+            with served(hand_on) as front:
+                assert ask(front, b"question").data == b""
+        assert asked.data == [b"question"]
+
+    def test_what_could_not_be_handed_on_is_still_here(self) -> None:
+        with MachPort() as port, MachPort(queue_limit=1) as office:
+            asker, right = self.taken(port)
+            office.send(b"full")
+            with pytest.raises(SendTimeoutError):
+                office.send(reply_port=right, timeout=0)
+            right.send(b"by the first")
+            assert asker.result().data == b"by the first"
+            with pytest.raises(PortError, match="before"):
+                port.send(reply_port=right)
+            with pytest.raises(ValueError, match="send_many"):
+                port.send_many([PortMessage(receive_port=right)])
+
     @pytest.mark.parametrize("how", ["received and let go", "invalidated", "port collected"])
     def test_lost_on_the_way(self, how: str) -> None:
         with MachPort() as port:

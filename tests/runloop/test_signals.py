@@ -12,7 +12,16 @@ from threading import Event, Thread, get_ident
 
 import pytest
 
-from portkit import DEFAULT_MODE, InputSource, RunLoop, RunResult
+from portkit import (
+    DEFAULT_MODE,
+    DescriptorSource,
+    InputSource,
+    MachPort,
+    PortError,
+    RunLoop,
+    RunResult,
+    Timer,
+)
 from tests.ports.helpers import in_child
 from tests.support import PATIENCE, LoopThread, eventually, keep_alive
 
@@ -79,6 +88,35 @@ def test_a_handler_that_raises_leaves_run(main: RunLoop) -> None:
         main.run(PATIENCE)
     assert main.current_mode is None
     assert not main.is_waiting
+
+
+@pytest.mark.parametrize("watching", [False, True])
+def test_a_handler_cannot_wait_in_an_interrupted_wait(main: RunLoop, watching: bool) -> None:
+    """It would take the wake-up that the wait below is for."""
+    errors: list[PortError] = []
+    pipe = os.pipe()
+    source = DescriptorSource(pipe[0], lambda source, ready: None)
+
+    def wait(*told: object) -> None:
+        for blocking in (lambda: MachPort().receive(0.01), lambda: main.run_in_mode("other", 0.01)):
+            try:
+                main.add_timer(Timer(60, lambda timer: None), "other")
+                blocking()
+            except PortError as error:
+                errors.append(error)
+        main.stop()
+
+    if watching:
+        main.add_source(source)
+    try:
+        with handling(wait), sending_when_asleep(main):
+            assert main.run(PATIENCE) is RunResult.STOPPED
+    finally:
+        source.invalidate()
+        main._table.modes[DEFAULT_MODE].close()  # the main loop would keep its poller
+        os.close(pipe[0])
+        os.close(pipe[1])
+    assert ["signal handler" in str(error) for error in errors] == [True, True]
 
 
 def test_a_signal_that_another_thread_receives_wakes_the_main_loop(main: RunLoop) -> None:
