@@ -86,6 +86,25 @@ class TestOrder:
         loop.run()
         assert log[:3] == ["block", "timer", "block"]
 
+    def test_r25_also_when_a_nested_run_of_another_mode_has_seen_it(
+        self, clock: ManualClock
+    ) -> None:
+        loop = RunLoop.current()
+        log: list[str] = []
+
+        def again() -> None:
+            log.append("block")
+            if len(log) < 100:
+                loop.perform(again)
+            keep_alive(loop, "inner").invalidate()
+            loop.perform(int, modes="inner")
+            loop.run_in_mode("inner", 0)
+
+        Timer.scheduled(0.0, lambda timer: log.append("timer"))
+        loop.perform(again)
+        loop.run()
+        assert log[:3] == ["block", "timer", "block"]
+
     def test_r26_the_order_is_the_same_with_nesting(self) -> None:
         """Design 4: first in first out across nesting, not B1, B3, B2 as in CF."""
         loop = RunLoop.current()

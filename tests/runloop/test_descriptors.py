@@ -127,13 +127,21 @@ class TestFiring:
         assert fired == [0, 1, 2]
         assert poll(loop) is RunResult.FINISHED
 
-    def test_an_earlier_callback_may_remove_a_later_source(self) -> None:
+    @pytest.mark.parametrize("how", ["remove", "invalidate"])
+    def test_an_earlier_callback_may_remove_a_later_source(self, how: str) -> None:
         loop = RunLoop.current()
+
+        def take_out(source: DescriptorSource, ready: Ready) -> None:
+            if how == "remove":
+                loop.remove_source(later)
+            else:
+                later.invalidate()
+
         fired: list[str] = []
         with pipes(2, filled=True) as [(first, _), (second, _)]:
             later = DescriptorSource(second, lambda s, r: fired.append("later"), order=2)
             loop.add_source(later)
-            loop.add_source(DescriptorSource(first, lambda s, r: later.invalidate(), order=1))
+            loop.add_source(DescriptorSource(first, take_out, order=1))
             poll(loop)
         assert fired == []
 

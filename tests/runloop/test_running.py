@@ -124,6 +124,14 @@ class TestEmptyModes:
         assert loop.run() is RunResult.FINISHED
         assert ran == [1]
 
+    def test_r13_an_emptied_mode_does_not_wait(self) -> None:
+        loop = RunLoop.current()
+        log: list[str] = []
+        log_activities(loop, log)
+        loop.perform(int)
+        loop.run()
+        assert log == ["ENTRY", "BEFORE_TIMERS", "BEFORE_SOURCES", "EXIT"]
+
     @pytest.mark.parametrize("timeout", [None, 0])
     def test_r13_a_source_that_empties_the_mode_finishes_it(self, timeout: float | None) -> None:
         loop = RunLoop.current()
@@ -432,10 +440,11 @@ class TestFoundationsCalls:
         """Design 4: so that ``while not done: run_mode(…)`` sees what the call did."""
         loop = RunLoop.current()
         keep_alive(loop)
-        done: list[int] = []
-        loop.perform(done.append, 1)
-        while not done:
-            assert loop.run_mode(DEFAULT_MODE, None)
+        for wake in (True, False):
+            done: list[int] = []
+            loop.perform(done.append, 1, wake=wake)
+            while not done:
+                assert loop.run_mode(DEFAULT_MODE, None)
 
     def test_a_call_performed_from_another_thread_ends_run_mode(self) -> None:
         loop = RunLoop.current()

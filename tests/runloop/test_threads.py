@@ -380,6 +380,40 @@ class TestEnd:
             assert len(scheduled) == len(cancelled)
             assert set(scheduled) == set(cancelled)
 
+    def test_an_item_added_in_the_moment_of_the_end_is_out_again(self) -> None:
+        """The thread ends after the loop was found alive, before the item is in."""
+        made, go = Event(), Event()
+        loops: list[RunLoop] = []
+        scheduled: list[str] = []
+
+        class EndsTheThread(str):
+            """A mode's name; being looked at for the first time, it lets the thread end."""
+
+            __slots__ = ()
+
+            def __len__(self) -> int:
+                go.set()
+                thread.join()
+                return super().__len__()
+
+        def body() -> None:
+            loops.append(RunLoop.current())
+            made.set()
+            assert go.wait(PATIENCE)
+
+        thread = Thread(target=body)
+        thread.start()
+        assert made.wait(PATIENCE)
+        source = InputSource(
+            lambda source: None,
+            schedule=lambda source, loop, mode: scheduled.append("schedule"),
+            cancel=lambda source, loop, mode: scheduled.append("cancel"),
+        )
+        with pytest.raises(LoopEndedError, match="ended"):
+            loops[0].add_source(source, EndsTheThread("m"))
+        assert scheduled == ["schedule", "cancel"]
+        assert not loops[0].contains_source(source, "m")
+
     def test_performing_while_the_thread_ends_is_never_lost_in_silence(self) -> None:
         """Each call is made, reported, or refused."""
         for _ in range(30):
