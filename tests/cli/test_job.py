@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 
-from portkit import CheckInError, PortMessage
+from portkit import CheckInError, MachPort, PortMessage
 from portkit.cli.demo.digest import HASH, digest_file, hash_files
 from portkit.cli.demo.job import MOST_DEALS, WINDOW, HashJob
 from portkit.workers import Session, WorkerGroup
@@ -187,6 +187,29 @@ def test_an_interrupt_drops_what_is_in_hand(tmp_path: Path) -> None:
     assert monotonic() - began < 4.5
     assert not any(worker.is_alive for worker in group.workers)
     assert job.done == 1
+
+
+def test_an_answer_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
+    """The main side may go between a worker's look at it and its answer; that is no error."""
+    (file,) = files_in(tmp_path, 1)
+    answered = Event()
+
+    class Gone(MachPort):
+        """Found valid by whoever looks, and invalid when it is sent to."""
+
+        is_valid = True
+
+    def target(session: Session) -> None:
+        session.check_in()
+        gone = session._main = Gone()
+        gone.invalidate()
+        session.loop.perform(session.port.send, os.fsencode(file))
+        hash_files(session)
+        answered.set()
+
+    with WorkerGroup(target, count=1):
+        pass
+    assert answered.is_set()
 
 
 def test_an_interrupt_while_files_are_still_dealt(tmp_path: Path) -> None:

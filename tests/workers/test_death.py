@@ -119,6 +119,28 @@ def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not any(worker.is_alive for worker in group.workers)
 
 
+@pytest.mark.parametrize("runs", [False, True])
+def test_an_interrupt_while_a_thread_is_started(
+    monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    """It may strike before the thread runs or after; the group waits for it in neither case."""
+
+    class Interrupted(Thread):
+        def start(self) -> None:
+            if self.name != "worker-1":
+                super().start()
+                return
+            if runs:
+                super().start()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "Thread", Interrupted)
+    group = WorkerGroup(idle, count=3)
+    with pytest.raises(KeyboardInterrupt):
+        group.start()
+    assert not any(worker.is_alive for worker in group.workers)
+
+
 @contextmanager
 def few_descriptors(free: int) -> Iterator[None]:
     """Let this process open so many more descriptors."""

@@ -122,6 +122,42 @@ def test_a_worker_inside_nested_runs() -> None:
     assert events.of(group.workers[0])[3:] == [b"left 3", b"left 2", b"left 1", b"end"]
 
 
+def test_a_worker_that_runs_again_is_stopped_again() -> None:
+    """A stop is for good: a run that begins after it handles what is there and ends."""
+    events = Events()
+
+    def target(session: Session) -> None:
+        session.port.delegate = lambda message: session.main.send(message.components)
+        session.run()
+        session.port.send(b"from myself")
+        session.run()
+        session.run()
+
+    with WorkerGroup(target, count=1, on_message=events.message) as group:
+        pass
+    assert events.of(group.workers[0]) == [b"from myself"]
+
+
+def test_a_worker_may_be_stopped_by_another_thread_of_its_own() -> None:
+    """It then ends of itself, after the messages that are there."""
+    events = Events()
+
+    def target(session: Session) -> None:
+        session.port.delegate = lambda message: session.main.send(message.components)
+        session.check_in()
+        for number in range(100):
+            session.port.send(str(number).encode())
+        Background(session.stop).result()
+        session.run()
+
+    with WorkerGroup(
+        target, count=1, on_message=events.message, on_worker_lost=events.worker_lost
+    ) as group:
+        run_until(lambda: events.lost)
+    numbers = [str(number).encode() for number in range(100)]
+    assert events.of(group.workers[0]) == [*numbers, None]
+
+
 @pytest.mark.parametrize("timeout", [0, 0.05])
 def test_a_worker_that_hangs_is_named(timeout: float) -> None:
     release = Event()
