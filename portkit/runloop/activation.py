@@ -118,6 +118,7 @@ def run(loop: RunLoop, activation: Activation) -> RunResult:
 def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:  # noqa: C901 - one pass, one function
     mode = activation.mode
     blocks = loop._blocks
+    inbox, queues = blocks.inbox, blocks.queues
     timers = mode.timers
     awaited = activation.awaited
     deadline = activation.deadline
@@ -136,11 +137,11 @@ def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:  # noqa: C9
             _observe(loop, mode, _BEFORE_SOURCES)
 
         # 4. Blocks.
-        performed = blocks.any_queued and blocks.run(mode)
+        performed = bool(inbox or queues) and blocks.run(mode)
 
         # 5. Signalled sources, and blocks again if there were any.
         handled = bool(mode.fired) and _perform_sources(loop, activation)
-        if handled and blocks.any_queued and blocks.run(mode):
+        if handled and (inbox or queues) and blocks.run(mode):
             performed = True
 
         # 6. Whether to poll instead of sleeping. A mode without items polls: nothing would wake it
@@ -170,11 +171,13 @@ def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:  # noqa: C9
         # 11. Due timers; then messages and ready descriptors, as many as a batch holds.
         if len(timers):
             _fire_timers(loop, mode)
-        if (mode.ready or descriptors) and _handle_ready(loop, activation, descriptors):
-            handled = True
+        if descriptors:
+            handled = _serve_in_turn(loop, activation, descriptors) or handled
+        elif mode.ready:
+            handled = _deliver_messages(loop, activation) or handled
 
         # 12. Blocks.
-        if blocks.any_queued and blocks.run(mode):
+        if (inbox or queues) and blocks.run(mode):
             performed = True
 
         # 13. The result, in this precedence (R12).
@@ -304,18 +307,18 @@ def _fire_timers(loop: RunLoop, mode: Mode) -> None:
                 loop._report("a timer raised", error, timer)
 
 
-def _handle_ready(
+def _serve_in_turn(
     loop: RunLoop, activation: Activation, descriptors: list[tuple[int, int]]
 ) -> bool:
-    """Serve ports and descriptors, taking turns in who goes first (R35)."""
+    """Serve ports and ready descriptors, taking turns in who goes first (R35)."""
     one = activation.return_after_source
     loop._turn += 1
     if loop._turn & 1:
         served = _deliver_messages(loop, activation)
-        if descriptors and not (one and served):
+        if not (one and served):
             served = _fire_descriptors(loop, activation, descriptors) or served
     else:
-        served = bool(descriptors) and _fire_descriptors(loop, activation, descriptors)
+        served = _fire_descriptors(loop, activation, descriptors)
         if not (one and served):
             served = _deliver_messages(loop, activation) or served
     return served

@@ -190,23 +190,28 @@ _SWEEP_EVERY = 1024
 
 
 class BlockQueue:
-    """The blocks of one loop. Only :meth:`put` may be called by other threads."""
+    """The blocks of one loop. Only :meth:`put` may be called by other threads.
 
-    __slots__ = ("_inbox", "_queues", "_sequence", "_sweep_at")
+    Attributes:
+        inbox: what was put and not yet sorted.
+        queues: what was sorted, by mode name. If both are empty there is nothing to run.
+    """
+
+    __slots__ = ("_sequence", "_sweep_at", "inbox", "queues")
 
     def __init__(self) -> None:
-        self._inbox: deque[Block] = deque()
-        self._queues: dict[str, deque[_Queued]] = {}
+        self.inbox: deque[Block] = deque()
+        self.queues: dict[str, deque[_Queued]] = {}
         self._sequence = 0
         self._sweep_at = _SWEEP_EVERY
 
     def put(self, block: Block) -> None:
         """Queue a block. Takes no lock."""
-        self._inbox.append(block)
+        self.inbox.append(block)
 
     def has_any(self, mode: Mode) -> bool:
         """Whether a block waits for this mode, counting common ones if the mode is (R2)."""
-        if self._inbox:
+        if self.inbox:
             self._sort()
         return self._head(mode) is not None
 
@@ -216,7 +221,7 @@ class BlockQueue:
         Blocks put meanwhile wait for the next drain (R25). A nested run continues this drain, so
         that the order is the same with nesting as without it (R26).
         """
-        if self._inbox:
+        if self.inbox:
             self._sort()
         last = self._sequence
         ran = False
@@ -235,37 +240,32 @@ class BlockQueue:
         """Every unclaimed block, claimed now, oldest first."""
         self._sort()
         waiting = sorted(
-            {entry for queue in self._queues.values() for entry in queue},
+            {entry for queue in self.queues.values() for entry in queue},
             key=lambda entry: entry[0],
         )
-        self._queues.clear()
+        self.queues.clear()
         return [block for _, block in waiting if block.claim()]
 
     def __len__(self) -> int:
         self._sort()
-        return len({block for queue in self._queues.values() for _, block in queue})
-
-    @property
-    def any_queued(self) -> bool:
-        """Whether anything is queued for any mode: a quick look for the pass."""
-        return bool(self._inbox or self._queues)
+        return len({block for queue in self.queues.values() for _, block in queue})
 
     def _sort(self) -> None:
-        while self._inbox:
-            block = self._inbox.popleft()
+        while self.inbox:
+            block = self.inbox.popleft()
             self._sequence += 1
             for name in block.modes:
-                self._queues.setdefault(name, deque()).append((self._sequence, block))
+                self.queues.setdefault(name, deque()).append((self._sequence, block))
             if self._sequence == self._sweep_at:
                 self._sweep()
 
     def _sweep(self) -> None:
         """Drop entries of blocks that ran elsewhere: where no run comes they would pile up."""
-        for name, queue in list(self._queues.items()):
-            self._queues[name] = deque([entry for entry in queue if not entry[1].claimed])
+        for name, queue in list(self.queues.items()):
+            self.queues[name] = deque([entry for entry in queue if not entry[1].claimed])
             self._live(name)
         # Not before as many came as are left, so that a block is looked at a few times in all.
-        left = sum([len(queue) for queue in self._queues.values()])
+        left = sum([len(queue) for queue in self.queues.values()])
         self._sweep_at = self._sequence + max(_SWEEP_EVERY, left)
 
     def _head(self, mode: Mode) -> deque[_Queued] | None:
@@ -277,12 +277,12 @@ class BlockQueue:
         return own if own[0][0] <= common[0][0] else common
 
     def _live(self, name: str) -> deque[_Queued] | None:
-        queue = self._queues.get(name)
+        queue = self.queues.get(name)
         if queue is None:
             return None
         while queue and queue[0][1].claimed:
             queue.popleft()
         if not queue:
-            del self._queues[name]
+            del self.queues[name]
             return None
         return queue

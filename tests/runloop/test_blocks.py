@@ -186,7 +186,7 @@ class TestOrder:
             for _ in range(100):
                 loop.perform(int, modes=[DEFAULT_MODE, "never run"])
             loop.run()
-        assert len(loop._blocks._queues.get("never run", ())) < 2000
+        assert len(loop._blocks.queues.get("never run", ())) < 2000
 
 
 class TestWaking:
@@ -262,7 +262,7 @@ class TestPerformAndWait:
         assert loop_made.wait(PATIENCE)
 
         def end_when_queued() -> None:
-            assert eventually(lambda: loops[0]._blocks.any_queued)
+            assert eventually(lambda: bool(loops[0]._blocks.inbox))
             go.set()
 
         ender = Thread(target=end_when_queued)
