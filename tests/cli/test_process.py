@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import pty
@@ -102,6 +103,8 @@ class OnTerminal:
         )
         os.close(theirs)
         self.seen = ""
+        # A read may end inside a character.
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +124,7 @@ class OnTerminal:
             if not data:
                 assert text is None, f"{text!r} was not shown, but {self.seen!r}"
                 break
-            self.seen += data.decode()
+            self.seen += self._decode(data)
         return self.seen
 
 
