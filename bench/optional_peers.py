@@ -23,8 +23,8 @@ def _optional(name: str) -> Any:
 
 janus = _optional("janus")
 zmq = _optional("zmq")
-missing_janus = "" if janus else "janus is not installed"
-missing_zmq = "" if zmq else "pyzmq is not installed"
+missing_janus = "" if janus else "not installed"
+missing_zmq = "" if zmq else "not installed"
 
 _STOP = b"stop"
 

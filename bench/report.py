@@ -18,12 +18,12 @@ def table(result: Result) -> Table:
     for figure in result.benchmark.figures:
         shown.add_column(figure.title, justify="right")
         if figure.spread:
-            shown.add_column("min-max", justify="right")
+            shown.add_column("min-max", justify="right", no_wrap=True)
         if figure.compared:
             shown.add_column("ratio", justify="right")
     for row in result.rows:
         if row.contender.missing:
-            shown.add_row(row.contender.name, row.contender.missing)
+            shown.add_row(f"{row.contender.name}: {row.contender.missing}")
         elif row.samples:
             shown.add_row(row.contender.name, *cells(result, row))
     return shown
