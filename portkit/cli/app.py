@@ -10,7 +10,7 @@ import typer
 import portkit
 from portkit.cli.demo.command import run_demo
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="portkit",
     help="One way to talk between threads, processes and hosts.",
     no_args_is_help=True,

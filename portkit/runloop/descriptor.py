@@ -62,7 +62,7 @@ class DescriptorSource(Item):
         super().__init__()
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-        number = fd.fileno() if hasattr(fd, "fileno") else fd
+        number: object = getattr(fd, "fileno", lambda: fd)()
         if not isinstance(number, int):
             raise TypeError(f"fd must be a descriptor, or have one, not {type(fd).__name__}")
         if number < 0:

@@ -7,7 +7,7 @@ for this worker, or REFUSED with a reason. Later the group sends STOP to the con
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,7 +27,7 @@ VERSION = 1
 class CheckIn(BaseModel):
     """The record in a check-in."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
 
     version: int = VERSION
     index: int = Field(ge=0)

@@ -20,9 +20,9 @@ class Worker:
     __slots__ = ("_control", "_ended", "_main_port", "_port", "error", "index", "name", "token")
 
     def __init__(self, index: int, name: str) -> None:
-        self.index = index
-        self.name = name
-        self.token = secrets.token_hex(16)
+        self.index: int = index
+        self.name: str = name
+        self.token: str = secrets.token_hex(16)
         self.error: Exception | None = None
         self._port: Port | None = None
         self._control: Port | None = None
