@@ -14,13 +14,13 @@ def table(result: Result) -> Table:
     """A result for the terminal."""
     where = "pinned to one CPU" if result.pinned else "not pinned"
     shown = Table(title=f"{result.benchmark.title} ({where})", title_justify="left")
-    shown.add_column("")
+    shown.add_column("", min_width=18)
     for figure in result.benchmark.figures:
-        shown.add_column(figure.title, justify="right", no_wrap=True)
+        shown.add_column(figure.title, justify="right", min_width=5)
         if figure.spread:
             shown.add_column("min-max", justify="right", no_wrap=True)
         if figure.compared:
-            shown.add_column("ratio", justify="right", no_wrap=True)
+            shown.add_column("ratio", justify="right", min_width=5)
     for row in result.rows:
         if row.contender.missing:
             shown.add_row(f"{row.contender.name}: {row.contender.missing}")
