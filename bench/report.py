@@ -14,7 +14,7 @@ def table(result: Result) -> Table:
     """A result for the terminal."""
     where = "pinned to one CPU" if result.pinned else "not pinned"
     shown = Table(title=f"{result.benchmark.title} ({where})", title_justify="left")
-    shown.add_column("", min_width=18)
+    shown.add_column("", min_width=12)
     for figure in result.benchmark.figures:
         shown.add_column(figure.title, justify="right", min_width=5)
         if figure.spread:
