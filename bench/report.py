@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bench.model import Figure, Result, Row
@@ -13,7 +14,8 @@ from bench.model import Figure, Result, Row
 def table(result: Result) -> Table:
     """A result for the terminal."""
     where = "pinned to one CPU" if result.pinned else "not pinned"
-    shown = Table(title=f"{result.benchmark.title} ({where})", title_justify="left")
+    title = f"{result.benchmark.title} ({where})"
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("", min_width=12)
     for figure in result.benchmark.figures:
         shown.add_column(figure.title, justify="right", min_width=5)
