@@ -16,7 +16,7 @@ def table(result: Result) -> Table:
     where = "pinned to one CPU" if result.pinned else "not pinned"
     title = f"{result.benchmark.title} ({where})"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
-    shown.add_column("", min_width=12)
+    shown.add_column("", min_width=8)
     for figure in result.benchmark.figures:
         shown.add_column(figure.title, justify="right", min_width=5)
         if figure.spread:

@@ -24,5 +24,9 @@ def main() -> None:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     """The first Ctrl-C ends the command in good order; more of them would only disturb that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, _disregard)
     raise KeyboardInterrupt
+
+
+def _disregard(_signal: int, _frame: FrameType | None) -> None:
+    """Not SIG_IGN: a signal that comes just before that is set gets a traceback from Python."""
