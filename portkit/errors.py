@@ -8,7 +8,12 @@
     ├── SendTimeoutError (-1)           also a TimeoutError: no room in time
     ├── ReceiveTimeoutError (-2)        also a TimeoutError: no answer or message in time
     ├── TransportError (-4)             a transport is unknown or failed
+    │   ├── MessageTooLargeError        the message is over a limit of the link
+    │   ├── ProtocolError               the peer broke the protocol; its link is closed
+    │   └── AuthenticationError         one side refused the other
     ├── ReplyDroppedError               the receiver let a request go unanswered
+    ├── NameInUseError                  somebody alive has registered that name
+    ├── NameNotFoundError               also a LookupError: nobody has registered that name
     ├── CheckInError                    a worker's check-in was refused or failed
     │   ├── CheckInTimeoutError         also a TimeoutError: workers are missing
     │   └── WorkerDiedError             a worker ended when it should not have
@@ -66,8 +71,28 @@ class TransportError(PortError):
     code: ClassVar[int | None] = -4
 
 
+class MessageTooLargeError(TransportError):
+    """The message is over a limit that this side or the peer announced. Nothing was sent."""
+
+
+class ProtocolError(TransportError):
+    """The peer sent what the protocol does not allow; the link to it is closed."""
+
+
+class AuthenticationError(TransportError):
+    """One side of a link refused the other; the message says who, and why."""
+
+
 class ReplyDroppedError(PortError):
     """The request was received, but whoever held it let it go without an answer."""
+
+
+class NameInUseError(PortError):
+    """A port that lives has the name; pick another, or have its owner give it up."""
+
+
+class NameNotFoundError(PortError, LookupError):
+    """No port that lives has the name."""
 
 
 class CheckInError(PortError):
