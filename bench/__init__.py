@@ -1,1 +1,1 @@
-"""What portkit costs, beside what else carries messages between threads: ``python -m bench``."""
+"""What portkit costs, beside what else carries messages: ``python -m bench``."""

@@ -28,11 +28,12 @@ def main(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all values there.")
     ] = None,
 ) -> None:
-    """Measure what portkit costs, beside what else carries messages between threads.
+    """Measure what portkit costs, beside what else carries messages between threads and processes.
 
-    All contenders are measured in this one process, one at a time and in turn, each of them
-    several times; pinned to one CPU and not. A full run takes a few minutes: leave the machine
-    alone meanwhile. Ctrl-C ends it after showing the benchmarks that are complete.
+    All contenders are measured in one run, one at a time and in turn, each of them several times;
+    pinned to one CPU and not. Threads are this process's own; other processes are spawned for each
+    sampling. A full run takes several minutes: leave the machine alone meanwhile. Ctrl-C ends it
+    after showing the benchmarks that are complete.
     """
     console = Console()
     repeats = 1 if quick else repeats

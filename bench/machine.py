@@ -18,7 +18,7 @@ def facts() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": {name: _version(name) for name in ("portkit", "janus", "pyzmq")},
+        "versions": {name: _version(name) for name in ("portkit", "janus", "pyzmq", "pynng")},
         "load": load(),
     }
 

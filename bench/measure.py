@@ -44,11 +44,11 @@ def echo(payload: bytes) -> bytes:
 def round_trips(open_caller: Caller, count: int) -> Sample:
     """Call and wait for the answer, one call after the other."""
     with open_caller() as call:
-        _time_calls(call, count // 10 + 1)
+        time_calls(call, count // 10 + 1)
         gc.collect()
         cpu = process_time_ns()
-        took = _time_calls(call, count)
-        return _latencies(took, process_time_ns() - cpu)
+        took = time_calls(call, count)
+        return latencies(took, process_time_ns() - cpu)
 
 
 def ping_pong(open_receiver: Receiver, count: int) -> Sample:
@@ -61,7 +61,7 @@ def ping_pong(open_receiver: Receiver, count: int) -> Sample:
         gc.collect()
         cpu = process_time_ns()
         took = match.play(count)
-        return _latencies(took, process_time_ns() - cpu)
+        return latencies(took, process_time_ns() - cpu)
 
 
 def one_way(open_receiver: Receiver, count: int) -> Sample:
@@ -97,7 +97,7 @@ def wake_ups(open_receiver: Receiver, count: int) -> Sample:
                 _check_patience(start)
                 time.sleep(PAUSE)
             took.append(landed[number] - start)
-        return _latencies(took[10:], process_time_ns() - cpu)
+        return latencies(took[10:], process_time_ns() - cpu)
 
 
 class _Match:
@@ -176,17 +176,18 @@ def _rate(countdown: _Countdown, send_all: Callable[[int], None], count: int) ->
     return {"rate": count / took * 1e6, "cpu": (process_time_ns() - cpu) / count / 1e3}
 
 
-def _time_calls(call: Call, count: int) -> list[int]:
+def time_calls(call: Call, count: int, payload: bytes = PAYLOAD) -> list[int]:
+    """Nanoseconds of each of so many calls."""
     took = []
     for _ in range(count):
         start = perf_counter_ns()
-        call(PAYLOAD)
+        call(payload)
         took.append(perf_counter_ns() - start)
     return took
 
 
-def _latencies(took: list[int], cpu: int) -> Sample:
-    """Percentiles and CPU time per round, all threads together, in microseconds."""
+def latencies(took: list[int], cpu: int) -> Sample:
+    """Percentiles and CPU time per round, both sides together, in microseconds."""
     ordered = sorted(took)
     return {
         "p50": ordered[len(ordered) // 2] / 1e3,

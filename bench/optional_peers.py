@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,20 +10,13 @@ from typing import Any
 
 from bench.background import background
 from bench.measure import Call, Handler, Send, SendBatch, echo
+from bench.optional import missing, optional
 from bench.peers import running_asyncio
 
-
-def _optional(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-janus = _optional("janus")
-zmq = _optional("zmq")
-missing_janus = "" if janus else "not installed"
-missing_zmq = "" if zmq else "not installed"
+janus = optional("janus")
+zmq = optional("zmq")
+missing_janus = missing(janus)
+missing_zmq = missing(zmq)
 
 _STOP = b"stop"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bench import idle, machine, scale, threads
+from bench import idle, machine, processes, scale, threads
 from bench.model import Benchmark, Result, Row
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     *threads.BENCHMARKS,
     *idle.BENCHMARKS,
     *scale.BENCHMARKS,
+    *processes.BENCHMARKS,
 )
 
 
