@@ -1,0 +1,1 @@
+"""Ports between the processes of one host: Unix stream sockets, found by name."""
