@@ -23,7 +23,7 @@ def tables(runs: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _table(runs: list[list[dict[str, Any]]]) -> Iterator[str]:
-    figures = runs[0][0]["figures"]
+    figures: dict[str, Any] = next((row["figures"] for row in runs[0] if row["figures"]), {})
     headings = []
     for figure in figures.values():
         headings.append(figure["title"])

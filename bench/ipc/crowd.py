@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from bench.ipc.server import Control
 from bench.ipc.spawn import PATIENCE
+
+_JOINED, _FAILED = b"j", b"f"
 
 
 def gather(control: Control, count: int, join: Callable[[], object]) -> None:
@@ -20,30 +24,28 @@ def gather(control: Control, count: int, join: Callable[[], object]) -> None:
     for _ in range(count):
         if os.fork() == 0:
             _member(join, joined_write, life_read, life_write)
-    os.close(joined_write)
-    _await(joined_read, count)
+        _await(joined_read)
     control.ready()
     os.read(life_read, 1)  # nobody writes: this process ends while it reads
 
 
-def _member(join: Callable[[], object], joined: int, life_read: int, life_write: int) -> None:
-    status = 1
+def _member(join: Callable[[], object], joined: int, life_read: int, life_write: int) -> NoReturn:
+    os.close(life_write)
     try:
-        os.close(life_write)
         kept = join()
-        os.write(joined, b"\0")
-        os.read(life_read, 1)
-        status = 0
-        del kept
-    finally:
-        os._exit(status)
+    except BaseException:  # nothing may escape into what its parent is doing
+        traceback.print_exc()
+        os.write(joined, _FAILED)
+        os._exit(1)
+    os.write(joined, _JOINED)
+    os.read(life_read, 1)
+    del kept
+    os._exit(0)
 
 
-def _await(joined: int, count: int) -> None:
-    while count:
-        if not select.select([joined], [], [], PATIENCE)[0]:
-            raise RuntimeError(f"{count} processes did not connect within {PATIENCE} s")
-        arrived = len(os.read(joined, 4096))
-        if not arrived:
-            raise RuntimeError(f"{count} processes could not connect; what they wrote stands above")
-        count -= arrived
+def _await(joined: int) -> None:
+    """Until the member has joined: one at a time, so that they do not crowd the CPUs as well."""
+    if not select.select([joined], [], [], PATIENCE)[0]:
+        raise RuntimeError(f"a process did not connect within {PATIENCE} s")
+    if os.read(joined, 1) != _JOINED:
+        raise RuntimeError("a process could not connect; what it wrote stands above")

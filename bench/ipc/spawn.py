@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 PATIENCE = 60.0
 """Seconds until a process or a peer that does not answer is given up."""
+_GRACE = 5.0
+"""Seconds it has to end when it was told to."""
 _ROOT = Path(__file__).parent.parent.parent
 
 Serve: TypeAlias = "Callable[..., None]"
@@ -95,7 +97,7 @@ def spawned(serve: Serve, *arguments: str) -> Iterator[Spawned]:
             assert process.stdin is not None
             process.stdin.close()
             try:
-                process.wait(5.0)
+                process.wait(_GRACE)
             except subprocess.TimeoutExpired:
                 process.kill()
 

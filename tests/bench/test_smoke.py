@@ -116,3 +116,12 @@ def test_runs_become_tables_for_the_documentation() -> None:
     text = "\n".join(markdown.tables([run, run]))
     assert "| first | 3.0 · 3.0 | 1.00 · 1.00 |" in text
     assert "| second | 4.0 · 4.0 | 1.50 · 1.50 |" in text
+
+
+def test_tables_have_their_headings_where_the_first_contender_is_missing() -> None:
+    result = _two_contenders().as_json()
+    result["rows"][0] |= {"missing": "not installed", "figures": {}}
+    run = {"machine": {"load": [0.1], "load_after": [0.2]}, "repeats": 2, "results": [result]}
+    text = "\n".join(markdown.tables([run]))
+    assert "| | value | ratio |\n|---|---:|---:|" in text
+    assert "| first | not installed |" in text
