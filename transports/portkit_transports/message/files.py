@@ -45,7 +45,7 @@ def read_file(folder: int, path: Path, entry: str, limit: int) -> bytes | None:
             f"{path / entry} may not be read by user {os.geteuid()}: who owns it is not trusted "
             "here; remove it if it should not be there"
         ) from error
-    with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+    try:
         found = os.fstat(fd)
         if found.st_uid != os.geteuid() or found.st_mode & OTHERS_WRITE:
             raise AuthenticationError(
@@ -55,7 +55,9 @@ def read_file(folder: int, path: Path, entry: str, limit: int) -> bytes | None:
             )
         if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
             return None
-        return file.read(limit)
+        return os.read(fd, limit)
+    finally:
+        os.close(fd)
 
 
 def write_file(folder: int, entry: str, data: bytes) -> None:
