@@ -223,9 +223,34 @@ def test_what_lives_is_not_swept(directory: Directory, record: Record) -> None:
         assert directory.names() == ["name", "theirs"]
 
 
+def test_who_is_seen_to_live_is_not_disturbed(directory: Directory) -> None:
+    directory.prepare()
+    path = directory.new_socket_path()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.setblocking(False)
+        directory.claim(make_record("name", path.name))
+        directory.sweep()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        assert directory.names() == ["name"]
+        listener.accept()[0].close()  # of names(), which has to know
+
+
+def test_a_living_process_keeps_the_name_of_a_listener_it_closed(directory: Directory) -> None:
+    with listening(directory) as record:
+        directory.claim(record)
+    directory.sweep()
+    assert directory.find("name") == record
+    assert directory.names() == []
+
+
 def test_a_living_process_keeps_a_socket_that_does_not_listen_yet(directory: Directory) -> None:
     directory.prepare()
     path = bound(directory, directory.new_socket_path().name)
+    stopped = time.time() - 1.05  # meanwhile, but after the process began
+    os.utime(path, (stopped, stopped))
     directory.sweep()
     assert path.is_socket()
 

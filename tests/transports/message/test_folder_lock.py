@@ -74,17 +74,39 @@ def test_a_change_waits_for_its_turn(directory: Directory, record: Record) -> No
 def test_who_waited_for_a_file_that_was_removed_waits_for_the_new_one(
     directory: Directory, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    directory.claim(record)
     monkeypatch.setattr(folder_lock, "LOCK_TIMEOUT", 0.3)
     with ExitStack() as new, ExitStack() as old:
         old.enter_context(locked(directory))
-        waiter = Background(lambda: directory.claim(record))
+        waiter = Background(lambda: directory.remove(record))
         assert eventually(lambda: open_locks(directory) == 2)
         (directory.path / "lock").unlink()
         new.enter_context(locked(directory))
         old.close()
         with pytest.raises(TransportError, match="held the lock"):
             waiter.result()
+    assert directory.remove(record)
+
+
+def test_a_file_that_was_removed_is_made_again(directory: Directory, record: Record) -> None:
     directory.claim(record)
+    with locked(directory):
+        waiter = Background(lambda: directory.remove(record))
+        assert eventually(lambda: open_locks(directory) == 2)
+        (directory.path / "lock").unlink()
+    assert waiter.result()
+    assert (directory.path / "lock").exists()
+
+
+def test_a_copy_of_the_descriptor_does_not_keep_it(directory: Directory, record: Record) -> None:
+    """As in a child that is between its fork and closing what it inherited."""
+    with locked(directory):
+        path = str(directory.path / "lock")
+        copy = os.dup(next(fd for fd, what in open_descriptors().items() if what == path))
+    try:
+        directory.claim(record)
+    finally:
+        os.close(copy)
 
 
 def test_a_forked_child_does_not_keep_it(directory: Directory, record: Record) -> None:
