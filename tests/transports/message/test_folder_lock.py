@@ -75,7 +75,7 @@ def test_who_waited_for_a_file_that_was_removed_waits_for_the_new_one(
     directory: Directory, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory.claim(record)
-    monkeypatch.setattr(folder_lock, "LOCK_TIMEOUT", 0.3)
+    monkeypatch.setattr(folder_lock, "LOCK_TIMEOUT", 0.5)
     with ExitStack() as new, ExitStack() as old:
         old.enter_context(locked(directory))
         waiter = Background(lambda: directory.remove(record))
