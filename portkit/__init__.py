@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from portkit.address import Address
     from portkit.workers import Session, Worker, WorkerGroup
     from portkit_transports.mach import MachPort
+    from portkit_transports.message import MessagePort
 
 __version__ = "0.1.0"
 
@@ -70,6 +71,7 @@ __all__ = [
     "InvalidPortError",
     "LoopEndedError",
     "MachPort",
+    "MessagePort",
     "MessageTooLargeError",
     "NameInUseError",
     "NameNotFoundError",

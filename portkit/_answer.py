@@ -6,12 +6,31 @@ Settling takes no lock, so that a finalizer may do it: the first in ``_outcomes`
 from __future__ import annotations
 
 from time import monotonic
+from typing import Protocol
 
-from portkit._wakeup import Waiter
+from portkit._wakeup import Reader, Waiter
 from portkit.errors import PortError, ReceiveTimeoutError
 from portkit.message import Envelope
 
 _ABANDONED = ReceiveTimeoutError("the requester stopped waiting")
+
+
+class Outcome(Protocol):
+    """Where an answer goes: to a requester of this process, or over a link."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it is settled, or nobody waits any more."""
+        ...
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the requester gave up, or is gone."""
+        ...
+
+    def settle(self, outcome: Envelope | PortError) -> bool:
+        """Settle it; False if that was done before."""
+        ...
 
 
 class Answer:
@@ -55,8 +74,13 @@ class Answer:
         """Whether the requester gave up: an answer now is late and goes nowhere (M10)."""
         return isinstance(self.outcome, ReceiveTimeoutError)
 
-    def wait(self, timeout: float | None) -> None:
-        """Block up to ``timeout`` seconds for the outcome, running nothing else meanwhile."""
+    def wait(self, timeout: float | None, reader: Reader | None = None) -> None:
+        """Block up to ``timeout`` seconds for the outcome, running nothing else meanwhile.
+
+        Args:
+            timeout: seconds, or None for ever.
+            reader: what the outcome comes in by, read by this thread while it waits.
+        """
         waiter = self._waiter
         waiter.check_awake()
         deadline = None if timeout is None else monotonic() + timeout
@@ -66,11 +90,16 @@ class Answer:
                 waiter.armed = self
                 if self._outcomes or (remaining is not None and remaining <= 0):
                     return
-                waiter.sleep(remaining)
+                if reader is None:
+                    waiter.sleep(remaining)
+                else:
+                    reader.sleep(waiter, remaining)
                 if deadline is not None:
                     remaining = deadline - monotonic()
         finally:
             waiter.armed = None
+            if reader is not None:
+                reader.leave(waiter)
 
     def abandon(self) -> None:
         """Give up waiting: what is answered from now on goes nowhere."""

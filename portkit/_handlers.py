@@ -38,15 +38,22 @@ class Handler:
     def notify(self, port: Port) -> None:
         """Call it here, or have its loop perform it; where that has ended nobody is to be told."""
         if self._loop is not None and self._loop.ident != get_ident():
-            try:
-                self._loop._put(_HandlerCall(self._call, (port,), (COMMON_MODES,)), wake=True)
-            except LoopEndedError:
-                pass
+            self.perform(port, self._loop)
             return
         try:
             self._call(port)
         except Exception as error:
             report("a port's handler raised", error, port)
+
+    def perform(self, port: Port, otherwise: RunLoop | None) -> None:
+        """Have its loop call it, or the loop ``otherwise``: for a thread that runs no callbacks."""
+        loop = self._loop or otherwise
+        if loop is None:
+            return
+        try:
+            loop._put(_HandlerCall(self._call, (port,), (COMMON_MODES,)), wake=True)
+        except LoopEndedError:
+            pass
 
 
 class _HandlerCall(Block):

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import os
 import select
+from typing import Protocol
 
 from portkit import _fork
 from portkit.errors import PortError
 
 _LONGEST_SLEEP = 3600.0
 """Seconds slept at a time: poll(2) counts milliseconds in an int. Callers look at the clock."""
+
+
+_MOST_POLLS = 16
+"""Poll objects kept for each thread. They hold numbers, so one that outlives its descriptor is
+right again for whatever gets the number."""
 
 
 class Pipe:
@@ -60,6 +66,16 @@ class Pipe:
     __del__ = close_in_child
 
 
+class Reader(Protocol):
+    """Something that brings what a thread waits for, and is read by that thread meanwhile."""
+
+    def sleep(self, waiter: Waiter, timeout: float | None) -> None:
+        """As ``waiter.sleep(timeout)``, reading what comes in."""
+
+    def leave(self, waiter: Waiter) -> None:
+        """The wait is over; every wait that may have called :meth:`sleep` ends with this."""
+
+
 class Waiter:
     """What one thread sleeps on, whatever it waits for: messages, an answer, room, its loop.
 
@@ -69,7 +85,7 @@ class Waiter:
     thread blocks, by :meth:`sleep` or by whoever waits on :attr:`read_fd` with other descriptors.
     """
 
-    __slots__ = ("_pipe", "_poll", "armed", "asleep")
+    __slots__ = ("_pipe", "_poll", "_polls", "armed", "asleep")
 
     def __init__(self) -> None:
         self.armed: object = None
@@ -77,6 +93,7 @@ class Waiter:
         self._pipe: Pipe | None = Pipe()
         self._poll = select.poll()
         self._poll.register(self._pipe.read_fd, select.POLLIN)
+        self._polls: dict[int, select.poll] = {}
 
     @property
     def read_fd(self) -> int:
@@ -113,6 +130,17 @@ class Waiter:
             self.asleep = False
         if rung:
             pipe.drain()
+
+    def poll_with(self, fd: int) -> select.poll:
+        """A poll object for the ring and one more descriptor to read from."""
+        found = self._polls.get(fd)
+        if found is None:
+            if len(self._polls) >= _MOST_POLLS:
+                self._polls.clear()
+            found = self._polls[fd] = select.poll()
+            found.register(self.read_fd, select.POLLIN)
+            found.register(fd, select.POLLIN)
+        return found
 
     def check_awake(self) -> None:
         """Raise where a signal handler wants to wait on a thread whose wait it interrupts.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from portkit import _fork, _thread
 from portkit._arguments import check_timeout
 from portkit._doorbell import Doorbell
 from portkit._handlers import Handler
 from portkit._report import report
+from portkit._wakeup import Reader
 from portkit.errors import (
     BecameInvalidError,
     InvalidPortError,
@@ -23,6 +24,28 @@ from portkit.port import Port, PortHandler, ReplyPort
 if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop
     from portkit.runloop.mode import ReadySlot
+
+
+class Exported(Protocol):
+    """A right to a port that is recorded in a link's table."""
+
+    @property
+    def reader(self) -> Reader | None:
+        """The link, to be read by a thread that waits for messages, or None once it is gone."""
+        ...
+
+    def port_ended(self) -> None:
+        """The port was invalidated: the peer is to know."""
+
+    def rescheduled(self) -> None:
+        """The port was added to, or removed from, a mode of a run loop."""
+
+
+class Notified(Protocol):
+    """Who is told that a port has ended."""
+
+    def notify(self, port: Port) -> None:
+        """It has."""
 
 
 class LocalPort(Port):
@@ -57,7 +80,7 @@ class LocalPort(Port):
         "_no_senders_handlers",
         "_raw",
         "_receiver",
-        "_sender_count",
+        "_senders",
         "_slots",
     )
 
@@ -72,9 +95,9 @@ class LocalPort(Port):
         self._slots: tuple[ReadySlot, ...] = ()
         self._doorbell: Doorbell | None = None
         self._receiver = 0
-        self._handlers: list[Handler] = []
+        self._handlers: list[Notified] = []
         self._no_senders_handlers: list[Handler] = []
-        self._sender_count = 0
+        self._senders: tuple[Exported, ...] = ()
         self.delegate = delegate
 
     @property
@@ -167,13 +190,15 @@ class LocalPort(Port):
                 mailbox.wake_sender()
             raw = self._raw
             handle = self._handle
-            msgid, components, reply_port = envelope
+            msgid, components, reply_port, origin = envelope
+            if origin is not None:
+                origin.taken(components)
             begun = True
             if raw is not None:
                 result = raw(self, msgid, components, reply_port)
             elif handle is not None:
                 message = PortMessage.__new__(PortMessage)  # as in arrived, without its call
-                message.msgid, message.components, message.send_port = envelope
+                message.msgid, message.components, message.send_port, message._origin = envelope
                 message.receive_port = self
                 result = handle(message)
             elif mailbox.closed:  # invalidated since it was taken: as if it had been unread
@@ -216,6 +241,7 @@ class LocalPort(Port):
         waiter = _thread.current().waiter
         waiter.check_awake()
         receiving = False
+        reader: Reader | None = None
         try:
             with mailbox.lock:
                 self._check_consumer()
@@ -224,10 +250,16 @@ class LocalPort(Port):
                 receiving = True
                 self._receiver = get_ident()
             mailbox.attach(waiter.ring, self._receiver)
-            return arrived(mailbox.take(waiter, timeout), self)
+            reader = self._reader()
+            envelope = mailbox.take(waiter, timeout, reader)
+            if envelope[3] is not None:
+                envelope[3].taken(envelope[1])
+            return arrived(envelope, self)
         finally:
             if receiving:
                 waiter.armed = None
+                if reader is not None:
+                    reader.leave(waiter)
                 mailbox.detach()
                 self._receiver = 0
 
@@ -306,6 +338,8 @@ class LocalPort(Port):
             self._loop = loop
             self._slots += (slot,)
         self._mailbox.attach(self._notify, loop.ident)
+        for sender in self._senders:
+            sender.rescheduled()
 
     def unschedule(self, loop: RunLoop, mode: str) -> None:
         """Undo :meth:`schedule`; called by ``remove_port``. Messages stay in the queue."""
@@ -317,6 +351,8 @@ class LocalPort(Port):
             if not self._slots:
                 self._loop = None
                 self._mailbox.detach()
+        for sender in self._senders:
+            sender.rescheduled()
 
     def _notify(self) -> None:
         for slot in self._slots:
@@ -362,7 +398,10 @@ class LocalPort(Port):
                 envelope[2].fail(_unread())
         unread.clear()
         handlers, self._handlers = self._handlers, []
+        senders, self._senders = self._senders, ()
         try:
+            for sender in senders:
+                sender.port_ended()
             self._withdraw()
             for handler in handlers:
                 handler.notify(self)
@@ -399,18 +438,43 @@ class LocalPort(Port):
         with self._mailbox.lock:
             self._no_senders_handlers.append(record)
 
-    def _add_sender(self) -> None:
-        """For links: one more peer holds an exported right to this port."""
+    def _add_sender(self, sender: Exported) -> bool:
+        """For links: one more peer holds a right to this port; False where the port has ended."""
         with self._mailbox.lock:
-            self._sender_count += 1
+            if self._mailbox.closed:
+                return False
+            self._senders += (sender,)
+        return True
 
-    def _drop_sender(self) -> None:
-        """For links: a peer's last right to this port is gone."""
+    def _drop_sender(self, sender: Exported, otherwise: RunLoop | None) -> None:
+        """For links: a peer holds no right to this port any more.
+
+        Handlers are performed on their own loops; those without one on the loop ``otherwise``.
+        """
         with self._mailbox.lock:
-            self._sender_count -= 1
-            handlers = list(self._no_senders_handlers) if self._sender_count == 0 else []
+            before = self._senders
+            self._senders = tuple([other for other in before if other is not sender])
+            last = bool(before) and not self._senders
+            handlers = list(self._no_senders_handlers) if last else []
         for handler in handlers:
-            handler.notify(self)
+            handler.perform(self, otherwise)
+
+    def _tell_end(self, listener: Notified) -> bool:
+        """For handles: have ``listener`` told of the end; False where the port has ended."""
+        with self._mailbox.lock:
+            if self._mailbox.closed:
+                return False
+            self._handlers.append(listener)
+        return True
+
+    def _admit(self, envelope: Envelope) -> None:
+        """For links: queue a message that came by a right with room granted for it."""
+        self._mailbox.admit(envelope)
+
+    def _reader(self) -> Reader | None:
+        """The link to read while waiting for a message, where there is just one to come by."""
+        senders = self._senders
+        return senders[0].reader if len(senders) == 1 else None
 
     def _check_fork(self) -> None:
         if self._generation != _fork.generation:

@@ -16,7 +16,7 @@ from threading import RLock, get_ident
 from time import monotonic
 
 from portkit import _fork, _thread
-from portkit._wakeup import Waiter
+from portkit._wakeup import Reader, Waiter
 from portkit.errors import (
     BecameInvalidError,
     InvalidPortError,
@@ -113,6 +113,22 @@ class Mailbox:
             raise
         return len(envelopes)
 
+    def admit(self, envelope: Envelope) -> None:
+        """Append one envelope that a link granted room for; the limit was seen to there.
+
+        Raises:
+            InvalidPortError: closed.
+        """
+        with self.lock:
+            if self.closed:
+                raise InvalidPortError(_CLOSED)
+            self.queue.append(envelope)
+            if self.signalled:
+                return
+            self.signalled = True
+        if (ready := self.on_ready) is not None:
+            ready()
+
     def put_back(self, envelope: Envelope) -> None:
         """Return an envelope that was taken but not delivered to the head of the queue.
 
@@ -130,8 +146,13 @@ class Mailbox:
         if self.queue:
             self._tell()
 
-    def take(self, waiter: Waiter, timeout: float | None) -> Envelope:
+    def take(self, waiter: Waiter, timeout: float | None, reader: Reader | None = None) -> Envelope:
         """For a consumer attached with ``waiter.ring``: the next envelope, waiting for it.
+
+        Args:
+            waiter: the consumer's.
+            timeout: seconds, or None for ever.
+            reader: what envelopes come in by, read by this thread while it waits.
 
         Raises:
             BecameInvalidError: closed, and nothing is left.
@@ -159,7 +180,10 @@ class Mailbox:
                 remaining = None if deadline is None else deadline - monotonic()
                 if remaining is not None and remaining <= 0:
                     raise ReceiveTimeoutError(f"no message came within {timeout} s")
-                waiter.sleep(remaining)
+                if reader is None:
+                    waiter.sleep(remaining)
+                else:
+                    reader.sleep(waiter, remaining)
         except BaseException:
             if envelope is not None and not (queue and queue[0] is envelope):
                 self.put_back(envelope)

@@ -1,14 +1,14 @@
 """Messages and what may stand in them.
 
-A message is a number (``msgid``) and a tuple of components: data, as ``bytes``, and ports. Inside
-a process ports and ``bytes`` travel by reference; every other buffer is copied when it is sent,
-so that the sender may reuse it.
+A message is a number (``msgid``) and a tuple of components: data, ports and, on one host,
+descriptors. Inside a process ports and ``bytes`` travel by reference; every other buffer is copied
+when it is sent, so that the sender may reuse it, but for one from ``Port.allocate``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, cast
 
 from portkit.errors import PortError
 
@@ -31,12 +31,42 @@ class ComponentObject:
     _is_port: ClassVar[bool] = False
 
 
-Component: TypeAlias = bytes | ComponentObject
-"""A component as it travels and arrives."""
+class Sender(NamedTuple):
+    """Who sent a message, as far as the kernel vouches for it.
+
+    Attributes:
+        pid: the process at the other end of the link.
+        uid: the user it runs as.
+    """
+
+    pid: int
+    uid: int
+
+
+class Origin(Protocol):
+    """The right on a link by which a message came."""
+
+    @property
+    def sender(self) -> Sender | None:
+        """Who is at the other end, or None where nothing proves it."""
+        ...
+
+    def taken(self, components: tuple[Component, ...]) -> None:
+        """The message was taken from the queue: its sender may send another."""
+
+
+class LentBytes(bytearray):
+    """A buffer within the process that is not copied when it is sent."""
+
+    __slots__ = ()
+
+
+Component: TypeAlias = bytes | memoryview | ComponentObject
+"""A component as it travels and arrives; a memoryview is data that lies out of line."""
 Components: TypeAlias = "Buffer | ComponentObject | Iterable[Buffer | ComponentObject]"
 """What the sending methods take: one component, or an iterable of them."""
-Envelope: TypeAlias = "tuple[int, tuple[Component, ...], Port | None]"
-"""A message in a mailbox: msgid, components, and the port to answer to."""
+Envelope: TypeAlias = "tuple[int, tuple[Component, ...], Port | None, Origin | None]"
+"""A message in a mailbox: msgid, components, the port to answer to, and where it came from."""
 
 
 def pack(components: Components) -> tuple[Component, ...]:
@@ -54,7 +84,7 @@ def pack(components: Components) -> tuple[Component, ...]:
     if isinstance(components, tuple | list):
         return tuple([_component(element) for element in components])
     try:
-        return (bytes(memoryview(components)),)  # type: ignore[arg-type]
+        return (_data(memoryview(components)),)  # type: ignore[arg-type]
     except TypeError:
         pass
     try:
@@ -68,9 +98,18 @@ def _component(element: Buffer | ComponentObject) -> Component:
     if type(element) is bytes or isinstance(element, bytes | ComponentObject):
         return element
     try:
-        return bytes(memoryview(element))
+        return _data(memoryview(element))
     except TypeError:
         raise _wrong_component(element) from None
+
+
+def _data(view: memoryview) -> bytes | memoryview:
+    """A copy, but for memory that is lent: an allocated buffer, or data that came out of line.
+
+    What exports that to its views is a memoryview itself, as is never so otherwise.
+    """
+    kind = type(view.obj)
+    return view if kind is memoryview or kind is LentBytes else bytes(view)
 
 
 def _wrong_component(element: object) -> TypeError:
@@ -110,7 +149,7 @@ class PortMessage:
         ValueError: ``msgid`` is out of range.
     """
 
-    __slots__ = ("components", "msgid", "receive_port", "send_port")
+    __slots__ = ("_data", "_origin", "components", "msgid", "receive_port", "send_port")
 
     msgid: int
     components: tuple[Component, ...]
@@ -130,27 +169,45 @@ class PortMessage:
         self.receive_port = receive_port
         self.components = pack(components)
         self.msgid = msgid
+        self._origin: Origin | None = None
 
     @property
     def data(self) -> bytes | None:
-        """The first data component, or None where there is none."""
+        """The first data component, or None where there is none.
+
+        Data that came out of line is copied here, once; :attr:`view` does not copy it.
+        """
         for component in self.components:
             if isinstance(component, bytes):
                 return component
+            if isinstance(component, memoryview):
+                try:
+                    return self._data
+                except AttributeError:
+                    self._data: bytes = bytes(component)
+                    return self._data
         return None
 
     @property
     def view(self) -> memoryview | None:
-        """The first data component as a read-only view, or None where there is none."""
-        data = self.data
-        return None if data is None else memoryview(data)
+        """The first data component as a read-only view, or None where there is none.
+
+        Memory that another process lent goes back to it when the last view of it is gone.
+        """
+        for component in self.components:
+            if isinstance(component, bytes | memoryview):
+                return memoryview(component).toreadonly()
+        return None
+
+    @property
+    def sender(self) -> Sender | None:
+        """Who sent it, as far as its link proves that; None inside the process."""
+        return None if self._origin is None else self._origin.sender
 
     @property
     def ports(self) -> tuple[Port, ...]:
         """The components that are ports, in their order."""
-        return tuple(
-            [cast("Port", c) for c in self.components if not isinstance(c, bytes) and c._is_port]
-        )
+        return tuple([cast("Port", c) for c in self.components if getattr(c, "_is_port", False)])
 
     @property
     def is_request(self) -> bool:
@@ -212,7 +269,8 @@ class PortMessage:
 
     def __repr__(self) -> str:
         parts: list[Any] = [
-            f"{len(c)} bytes" if isinstance(c, bytes) else repr(c) for c in self.components
+            f"{len(c)} bytes" if isinstance(c, bytes | memoryview) else repr(c)
+            for c in self.components
         ]
         kind = " request" if self.is_request else ""
         return f"<PortMessage{kind} msgid={self.msgid} [{', '.join(parts)}]>"
@@ -221,6 +279,6 @@ class PortMessage:
 def arrived(envelope: Envelope, receive_port: Port | None) -> PortMessage:
     """The message in an envelope that was taken at ``receive_port``; checks nothing again."""
     message = PortMessage.__new__(PortMessage)
-    message.msgid, message.components, message.send_port = envelope
+    message.msgid, message.components, message.send_port, message._origin = envelope
     message.receive_port = receive_port
     return message

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 from portkit import _fork, _thread
-from portkit._answer import Answer
+from portkit._answer import Answer, Outcome
 from portkit._arguments import check_timeout
 from portkit.errors import InvalidPortError, PortError, ReplyDroppedError
 from portkit.message import (
@@ -20,6 +20,7 @@ from portkit.message import (
     ComponentObject,
     Components,
     Envelope,
+    LentBytes,
     PortMessage,
     arrived,
     check_envelope,
@@ -125,7 +126,7 @@ class Port(ComponentObject, ABC):
         if reply_port is not None and isinstance(reply_port, ReplyPort):
             reply_port._hand_on(self, msgid, packed, timeout)
         else:
-            self._post((msgid, packed, reply_port), timeout)
+            self._post((msgid, packed, reply_port, None), timeout)
 
     def send_many(
         self,
@@ -154,16 +155,29 @@ class Port(ComponentObject, ABC):
 
     def _envelope(self, message: PortMessage | Components) -> Envelope:
         if type(message) is bytes:
-            return (0, (message,), None)
+            return (0, (message,), None, None)
         if not isinstance(message, PortMessage):
-            return (0, pack(message), None)
+            return (0, pack(message), None, None)
         if message.send_port is not None and message.send_port != self:
             raise ValueError(f"{message!r} is addressed to another port than the one sending it")
         if isinstance(message.receive_port, ReplyPort):
             raise ValueError(  # noqa: TRY004 - it may stand in a message, but not in this call
                 "a request is handed on by itself: use send, not send_many"
             )
-        return (message.msgid, message.components, message.receive_port)
+        return (message.msgid, message.components, message.receive_port, None)
+
+    def allocate(self, size: int) -> memoryview:
+        """A buffer of ``size`` bytes to write into and then send: that copies nothing.
+
+        Towards another process of the host it lies in memory that both share; sending it gives it
+        away. After a ``SendTimeoutError`` it is still the caller's.
+
+        Raises:
+            MessageTooLargeError: more than the link may ever share.
+            SendTimeoutError: what was shared before has not come back yet.
+            InvalidPortError: the port is invalid.
+        """
+        return memoryview(LentBytes(size))
 
     def request(
         self,
@@ -204,15 +218,19 @@ class Port(ComponentObject, ABC):
         self._check_served(reply_mode)
         answer = Answer(_thread.current().waiter)
         try:
-            self._post((msgid, packed, ReplyPort(answer)), send_timeout)
-            if reply_mode is None:
-                answer.wait(reply_timeout)
-            else:
-                RunLoop.current()._run_until(reply_mode, reply_timeout, answer)
+            self._post((msgid, packed, ReplyPort(answer), None), send_timeout)
+            self._await(answer, reply_timeout, reply_mode)
         except BaseException:
             answer.abandon()
             raise
         return arrived(answer.result(reply_timeout), None)
+
+    def _await(self, answer: Answer, timeout: float | None, reply_mode: str | None) -> None:
+        """Wait for the answer, or for the time to be over."""
+        if reply_mode is None:
+            answer.wait(timeout)
+        else:
+            RunLoop.current()._run_until(reply_mode, timeout, answer)
 
     def _check_served(self, reply_mode: str | None) -> None:
         """Raise where a request would wait for a loop that the wait itself keeps from running."""
@@ -318,7 +336,7 @@ class ReplyPort(Port):
 
     _answers_once = True
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Outcome) -> None:
         self._answer = answer
         self._generation = _fork.generation
         self.deferred: bool = False
@@ -353,7 +371,7 @@ class ReplyPort(Port):
         moved = ReplyPort(self._answer)
         try:
             self.used = True
-            port._post((msgid, components, moved), timeout)
+            port._post((msgid, components, moved, None), timeout)
         except BaseException:
             self.used, moved.used = False, True
             raise

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 GROUP = "portkit.transports"
 
-_BUILT_IN = {"mach": "portkit_transports.mach:transport"}
+_BUILT_IN = {
+    "mach": "portkit_transports.mach:transport",
+    "message": "portkit_transports.message:transport",
+}
 """For where there is no metadata to find entry points in, such as a zipapp."""
 
-PORT_CLASSES = {"MachPort": "mach"}
+PORT_CLASSES = {"MachPort": "mach", "MessagePort": "message"}
 """Port classes that ``portkit`` offers under its own name, and the scheme that has them."""
 
 

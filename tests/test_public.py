@@ -31,6 +31,7 @@ PORTKIT = [
     "InvalidPortError",
     "LoopEndedError",
     "MachPort",
+    "MessagePort",
     "MessageTooLargeError",
     "NameInUseError",
     "NameNotFoundError",

@@ -15,6 +15,7 @@ from portkit.runloop.constants import Activity, RunResult
 from portkit.runloop.mode import Mode
 
 if TYPE_CHECKING:
+    from portkit._wakeup import Waiter
     from portkit.runloop.loop import RunLoop
 
 _ENTRY = int(Activity.ENTRY)
@@ -234,15 +235,15 @@ def _wait(loop: RunLoop, activation: Activation, *, poll: bool) -> list[tuple[in
             continue
         waiter.asleep = True
         try:
-            ready = _others(waiter.read_fd, poller.poll(timeout))
+            found = poller.poll(timeout)
         finally:
             waiter.asleep = False
-        waiter.drain()
-        if ready:
+        ready = _others(waiter, mode, found)
+        if ready or mode.ready:
             return _rested(loop, activation, ready)
     if poller is None:
         return _rested(loop, activation, [])
-    return _rested(loop, activation, _others(waiter.read_fd, poller.poll(0.0)))
+    return _rested(loop, activation, _others(waiter, mode, poller.poll(0.0)))
 
 
 def _rested(
@@ -256,8 +257,21 @@ def _rested(
     return ready
 
 
-def _others(wake_fd: int, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    return [entry for entry in ready if entry[0] != wake_fd]
+def _others(waiter: Waiter, mode: Mode, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Take the ring, and what pumps bring; the descriptors that callbacks are to be made for."""
+    others: list[tuple[int, int]] = []
+    for entry in ready:
+        fd = entry[0]
+        if fd == waiter.read_fd:
+            waiter.drain()
+            continue
+        pump = mode.pumps.get(fd)
+        if pump is None:
+            others.append(entry)
+        else:
+            waiter.armed = None  # this thread is awake: what the pump brings need not ring it
+            pump.pump()
+    return others
 
 
 def _observe(loop: RunLoop, mode: Mode, activity: int) -> None:

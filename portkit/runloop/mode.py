@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from portkit.runloop.observer import Observer
     from portkit.runloop.poller import Poller
     from portkit.runloop.port_item import Schedulable
+    from portkit.runloop.pump import PumpSource
     from portkit.runloop.source import InputSource
 
 
@@ -50,6 +51,7 @@ class Mode:
         observers: sorted (R36); replaced, never changed in place.
         observed: all activities that any of the observers wants.
         descriptors: the descriptor sources by descriptor.
+        pumps: the pump sources by descriptor.
         poller: watches the descriptors; there is none before the first one.
     """
 
@@ -63,6 +65,7 @@ class Mode:
         "observed",
         "observers",
         "poller",
+        "pumps",
         "ready",
         "timers",
     )
@@ -78,6 +81,7 @@ class Mode:
         self.observers: tuple[Observer, ...] = ()
         self.observed: int = 0
         self.descriptors: dict[int, DescriptorSource] = {}
+        self.pumps: dict[int, PumpSource] = {}
         self.poller: Poller | None = None
 
     @property

@@ -445,21 +445,7 @@ class TestThreadEnd:
 
 
 class TestNoSenders:
-    """Counted are rights exported over links; links call the two hooks."""
-
-    def test_called_when_the_last_one_goes(self) -> None:
-        calls: list[Port] = []
-        with MachPort() as port:
-            port.add_no_senders_handler(calls.append)
-            port._add_sender()
-            port._add_sender()
-            port._drop_sender()
-            assert calls == []
-            port._drop_sender()
-            assert calls == [port]
-            port._add_sender()
-            port._drop_sender()
-            assert calls == [port, port]  # each time
+    """Counted are rights exported over links: see tests/link/test_no_senders.py."""
 
     def test_references_in_the_process_are_not_counted(self) -> None:
         calls: list[Port] = []
@@ -469,43 +455,3 @@ class TestNoSenders:
             other.receive(0)
             gc.collect()
         assert calls == []
-
-    def test_performed_on_the_loop_of_the_adding_thread(self) -> None:
-        idents: list[int] = []
-        with served() as port:
-            loop = port._loop
-            assert loop is not None
-            loop.perform_and_wait(
-                port.add_no_senders_handler, lambda port: idents.append(threading.get_ident())
-            )
-            port._add_sender()
-            Background(port._drop_sender).result()
-            assert eventually(lambda: idents)
-            assert idents == [loop.ident]
-
-    def test_one_may_invalidate_the_port(self) -> None:
-        """What it is for: a port that nobody can reach any more goes away."""
-        port = MachPort()
-        port.add_no_senders_handler(lambda port: port.invalidate())
-        port._add_sender()
-        port._drop_sender()
-        assert not port.is_valid
-
-    def test_none_after_invalidation(self) -> None:
-        calls: list[Port] = []
-        port = MachPort()
-        port.add_no_senders_handler(calls.append)
-        port._add_sender()
-        port.invalidate()
-        port._drop_sender()
-        assert calls == []
-
-    def test_one_that_raises_is_reported(self, reports: Reports) -> None:
-        def bad(port: Port) -> None:
-            raise LookupError
-
-        with MachPort() as port:
-            port.add_no_senders_handler(bad)
-            port._add_sender()
-            port._drop_sender()
-        assert [type(error) for error in reports.take()] == [LookupError]

@@ -22,7 +22,7 @@ from tests.support import PATIENCE, eventually
 
 
 def envelope(number: int) -> Envelope:
-    return (number, (), None)
+    return (number, (), None, None)
 
 
 def take(mailbox: Mailbox) -> int:
@@ -52,7 +52,7 @@ class TestBounds:
             mailbox.put(envelope(number), 0)
         with pytest.raises(SendTimeoutError):
             mailbox.put(envelope(3), 0)
-        assert [number for number, _, _ in mailbox.queue] == [0, 1, 2]
+        assert [number for number, *_ in mailbox.queue] == [0, 1, 2]
 
     @pytest.mark.parametrize("timeout", [0, -1, 0.01])
     def test_full_raises_in_time_and_changes_nothing(self, timeout: float) -> None:
@@ -189,7 +189,7 @@ class TestPutMany:
         with pytest.raises(SendTimeoutError) as caught:
             mailbox.put_many([envelope(n) for n in range(5)], 0)
         assert caught.value.accepted == 3
-        assert [number for number, _, _ in mailbox.queue] == [0, 1, 2]
+        assert [number for number, *_ in mailbox.queue] == [0, 1, 2]
 
     def test_waits_for_room_for_the_rest(self) -> None:
         mailbox = Mailbox(2)
@@ -253,7 +253,7 @@ class TestConsumer:
         first = mailbox.queue.popleft()
         mailbox.put(envelope(1), 0)
         mailbox.put_back(first)  # it goes over the limit rather than away
-        assert [number for number, _, _ in mailbox.queue] == [0, 1]
+        assert [number for number, *_ in mailbox.queue] == [0, 1]
         assert told == [1, 1]
 
 
@@ -322,7 +322,7 @@ class TestClose:
         mailbox.queue = Taken(mailbox.queue)
         unread = mailbox.close()
         assert unread is not None
-        assert sorted(number for number, _, _ in [*unread, *taken]) == [0, 1, 2]
+        assert sorted(number for number, *_ in [*unread, *taken]) == [0, 1, 2]
 
     def test_nothing_can_be_put_back_afterwards(self) -> None:
         mailbox = Mailbox(1)
@@ -428,7 +428,7 @@ class MailboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def same(self) -> None:
-        assert [number for number, _, _ in self.mailbox.queue] == self.model
+        assert [number for number, *_ in self.mailbox.queue] == self.model
 
     @invariant()
     def consumer_knows(self) -> None:
@@ -450,6 +450,6 @@ def test_put_many_in_pieces_is_one_sequence(pieces: list[list[int]], limit: int)
             mailbox.put_many([envelope(n) for n in piece], 0)
         except SendTimeoutError:
             break
-    got = [number for number, _, _ in mailbox.queue]
+    got = [number for number, *_ in mailbox.queue]
     assert got == wanted[: len(got)]
     assert len(got) == min(limit, len(wanted))

@@ -363,7 +363,7 @@ class TestTimeouts:
         """The requester may give up between any two steps of who settles."""
         waiter = Waiter()
         answer = Answer(waiter)
-        right = (0, (), None)
+        right = (0, (), None, None)
 
         class Outcomes(list[Any]):
             def append(self, item: Any, /) -> None:

@@ -1,1 +1,6 @@
 """Ports between the processes of one host: Unix stream sockets, found by name."""
+
+from portkit_transports.message.port import MessagePort
+from portkit_transports.message.transport import transport
+
+__all__ = ["MessagePort", "transport"]

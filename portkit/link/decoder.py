@@ -1,0 +1,237 @@
+"""From the bytes of a link to frames: nothing here reads, and nothing here knows what frames mean.
+
+Either a frame is passed on whole, or the peer broke the protocol: never anything else, whatever
+the bytes are and however they are cut.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple, Protocol
+
+from portkit.errors import ProtocolError
+from portkit.link.frames import (
+    ENTRY,
+    ENTRY_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    MESSAGE,
+    MESSAGE_SIZE,
+    REPLY_PORT,
+    REQUEST,
+    SIMPLE,
+    Entry,
+    Frame,
+    Kind,
+    Part,
+    decode,
+)
+
+_MESSAGE = int(Kind.MESSAGE)
+_REPLY = int(Kind.REPLY)
+_PART = int(Kind.PART)
+_DATA = int(Part.DATA)
+_KINDS_OF_PARTS = frozenset(map(int, Part))
+
+LAST = 1
+"""Flag of a PART frame: with it the message is whole."""
+PART_HEAD = HEADER_SIZE + 8
+"""A PART frame's header and the number of the stream it belongs to."""
+
+
+class Limits(NamedTuple):
+    """What one side of a link lets the other send.
+
+    Attributes:
+        message: bytes of a message in its frame; data out of line is not counted.
+        components: of one message.
+        descriptors: of one message.
+        parts: messages that are on their way in parts at the same time.
+    """
+
+    message: int = 64 << 20
+    components: int = 4096
+    descriptors: int = 64
+    parts: int = 16
+
+
+class Sink(Protocol):
+    """Where frames go."""
+
+    def on_message(  # noqa: PLR0917 - called for every message
+        self,
+        kind: int,
+        flags: int,
+        msgid: int,
+        target: int,
+        once: int,
+        parts: list[bytes | Entry],
+        size: int,
+    ) -> None:
+        """A MESSAGE or REPLY: each of its parts is data, or what the table says."""
+
+    def on_frame(self, frame: Frame) -> None:
+        """Any other frame."""
+
+
+class Decoder:
+    """Collects bytes and passes on frames.
+
+    Args:
+        sink: where they go.
+        limits: what the peer may send; while ``open`` is False only the handshake's size.
+
+    Attributes:
+        descriptors: those that came and were not claimed by a frame yet.
+        greeted: whether the handshake is over, and the limits hold in full.
+    """
+
+    __slots__ = (
+        "_carry",
+        "_filled",
+        "_large",
+        "_limits",
+        "_parts",
+        "_sink",
+        "descriptors",
+        "greeted",
+    )
+
+    def __init__(self, sink: Sink, limits: Limits) -> None:
+        self._sink = sink
+        self._limits = limits
+        self._carry = b""
+        self._large: bytearray | None = None
+        self._filled = 0
+        self._parts: dict[int, bytearray] = {}
+        self.descriptors: deque[int] = deque()
+        self.greeted: bool = False
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether nothing of a frame is missing: the stream may end here."""
+        return not self._carry and self._large is None and not self._parts
+
+    def buffer(self, scratch: memoryview) -> memoryview:
+        """Where the next bytes are to be written: ``scratch``, or where a large frame grows."""
+        if self._large is not None:
+            return memoryview(self._large)[self._filled :]
+        carry = self._carry
+        if carry:
+            scratch[: len(carry)] = carry
+            return scratch[len(carry) :]
+        return scratch
+
+    def received(self, scratch: memoryview, count: int) -> None:
+        """So many bytes were written into :meth:`buffer`; pass on the frames that are whole.
+
+        Raises:
+            ProtocolError: the bytes are not what the protocol allows; nothing may follow.
+        """
+        large = self._large
+        if large is not None:
+            self._filled += count
+            if self._filled == len(large):
+                self._large = None
+                self._parse(memoryview(large), len(large))
+            return
+        end = len(self._carry) + count
+        self._carry = b""
+        start = self._parse(scratch, end)
+        if start == end:
+            return
+        rest = scratch[start:end]
+        length = HEADER.unpack_from(rest)[0] if len(rest) >= HEADER_SIZE else 0
+        if length > len(scratch):
+            self._large = bytearray(length)
+            self._large[: len(rest)] = rest
+            self._filled = len(rest)
+        else:
+            self._carry = bytes(rest)
+
+    def _parse(self, data: memoryview, end: int) -> int:
+        """Pass on the whole frames in ``data[:end]``; where the rest begins."""
+        start = 0
+        while end - start >= HEADER_SIZE:
+            length, kind, flags, count = HEADER.unpack_from(data, start)
+            if length > end - start:
+                self._check_length(length)
+                return start
+            if length < HEADER_SIZE:
+                raise ProtocolError(f"a frame has at least {HEADER_SIZE} bytes, not {length}")
+            stop = start + length
+            if kind == _MESSAGE or kind == _REPLY:  # noqa: PLR1714, SIM109 - twice as fast
+                if length < MESSAGE_SIZE:
+                    raise ProtocolError(
+                        f"a message has at least {MESSAGE_SIZE} bytes, not {length}"
+                    )
+                msgid, target, once = MESSAGE.unpack_from(data, start)[4:]
+                if flags & SIMPLE:
+                    if flags & ~(SIMPLE | REQUEST) or count != 1:
+                        raise ProtocolError(f"flags {flags:#x} do not go together")
+                    parts: list[bytes | Entry] = [bytes(data[start + MESSAGE_SIZE : stop])]
+                else:
+                    parts = self._table(data[start:stop], flags, count)
+                self._sink.on_message(kind, flags, msgid, target, once, parts, length)
+            elif kind == _PART:
+                self._add_part(data[start:stop], flags)
+            else:
+                self._sink.on_frame(decode(kind, flags, data[start:stop]))
+            start = stop
+        return start
+
+    def _check_length(self, length: int) -> None:
+        most = self._limits.message + MESSAGE_SIZE if self.greeted else 1 << 17
+        if length > most:
+            raise ProtocolError(f"a frame of {length} bytes is over the limit of {most}")
+
+    def _table(self, frame: memoryview, flags: int, count: int) -> list[bytes | Entry]:
+        """The parts of a message that has a table; their lengths add up to the frame's."""
+        if flags & ~(REQUEST | REPLY_PORT):
+            raise ProtocolError(f"flags {flags:#x} of a message are unknown")
+        if count > self._limits.components + 1:
+            raise ProtocolError(
+                f"a message of {count} components is over the limit of {self._limits.components}"
+            )
+        position = MESSAGE_SIZE + ENTRY_SIZE * count
+        if position > len(frame):
+            raise ProtocolError(f"a message's table of {count} components is cut off")
+        parts: list[bytes | Entry] = []
+        for index in range(count):
+            part, a, b, c = ENTRY.unpack_from(frame, MESSAGE_SIZE + ENTRY_SIZE * index)
+            if part == _DATA:
+                if c > len(frame) - position:
+                    raise ProtocolError(f"component {index} of {c} bytes is cut off")
+                parts.append(bytes(frame[position : position + c]))
+                position += c
+            elif part in _KINDS_OF_PARTS:
+                parts.append(Entry(part, a, b, c))
+            else:
+                raise ProtocolError(f"component kind {part} is unknown")
+        if position != len(frame):
+            raise ProtocolError(f"{len(frame) - position} bytes follow a message's last component")
+        return parts
+
+    def _add_part(self, frame: memoryview, flags: int) -> None:
+        """Collect the parts of a message that comes in several frames, and pass it on whole."""
+        if len(frame) <= PART_HEAD or flags & ~LAST:
+            raise ProtocolError("a part of a message has a stream, and bytes of the message")
+        stream = int.from_bytes(frame[HEADER_SIZE:PART_HEAD], "little")
+        collected = self._parts.get(stream)
+        if collected is None:
+            if len(self._parts) >= self._limits.parts:
+                raise ProtocolError(f"more than {self._limits.parts} messages come in parts")
+            if len(frame) < PART_HEAD + HEADER_SIZE:
+                raise ProtocolError("a message's first part holds its header")
+            kind = frame[PART_HEAD + 4]
+            if kind not in (_MESSAGE, _REPLY):
+                raise ProtocolError(f"frame type {kind} does not come in parts")
+            collected = self._parts[stream] = bytearray()
+        collected += frame[PART_HEAD:]
+        length = HEADER.unpack_from(collected)[0]
+        self._check_length(length)
+        if len(collected) > length or (bool(flags & LAST) != (len(collected) == length)):
+            raise ProtocolError(f"the parts of a message do not add up to its {length} bytes")
+        if flags & LAST:
+            del self._parts[stream]
+            self._parse(memoryview(collected), length)

@@ -1,0 +1,249 @@
+"""Reading a link: bytes from the channel, frames from the decoder, messages into their queues.
+
+Whoever reads calls :meth:`Incoming.read`. It runs no callback of a program: mailboxes are filled,
+waiting threads are rung, handlers are left to run loops.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from portkit._report import logger, report
+from portkit.errors import BecameInvalidError, InvalidPortError, PortError, ProtocolError
+from portkit.link import frames, greeting
+from portkit.link.channel import Channel
+from portkit.link.decoder import Decoder
+from portkit.link.frames import REQUEST, SIMPLE, Entry, Frame, Kind
+from portkit.link.transfer import resolve
+from portkit.message import Component, Envelope, Sender
+from portkit.port import Port, ReplyPort
+
+if TYPE_CHECKING:
+    from portkit.link.link import Link
+
+_REPLY = int(Kind.REPLY)
+_GREETINGS = (Kind.HELLO, Kind.WELCOME, Kind.REFUSED)
+_SCRATCH_SIZE = 1 << 17
+_READS = 16
+"""How often a link is read in a row before others have their turn."""
+_MOST_DESCRIPTORS = 253
+"""What the kernel hands over at once, and so may come before the frame that counts them."""
+
+_scratches: list[memoryview] = []
+"""Buffers to read into. A link at rest has none: there are as many as threads read at once."""
+
+
+class Incoming:
+    """The receiving half of a link.
+
+    Args:
+        link: the link.
+        dialled: whether this side made the connection, and so is the one to be welcomed.
+
+    Attributes:
+        greeted: whether the handshake is over.
+        bytes_read: so far.
+    """
+
+    __slots__ = (
+        "_busy",
+        "_decoder",
+        "_descriptor_limit",
+        "_dialled",
+        "_exports",
+        "_link",
+        "bytes_read",
+        "greeted",
+    )
+
+    def __init__(self, link: Link, *, dialled: bool) -> None:
+        limits = link.node.settings.limits
+        self._link = link
+        self._exports = link.table.exports
+        self._dialled = dialled
+        self._decoder = Decoder(self, limits)
+        self._descriptor_limit = limits.descriptors + _MOST_DESCRIPTORS
+        self._busy = Lock()
+        self.greeted: bool = False
+        self.bytes_read: int = 0
+
+    def read(self) -> None:
+        """Read what is there and pass it on. Nothing where another thread is at it."""
+        if not self._busy.acquire(blocking=False):
+            return
+        link = self._link
+        try:
+            channel = link.channel
+            if channel is not None:
+                link.reading.reads += 1
+                self._read(channel)
+        except PortError as error:
+            link.refuse(error)
+        except Exception as error:
+            report("a link is closed: reading it failed", error, link)
+            link.close(f"reading failed: {error!r}")
+        except BaseException:
+            link.close_later("reading was interrupted by an exception of a signal handler")
+            raise
+        finally:
+            self._busy.release()
+
+    def _read(self, channel: Channel) -> None:
+        decoder = self._decoder
+        scratch = _scratches.pop() if _scratches else memoryview(bytearray(_SCRATCH_SIZE))
+        try:
+            for _ in range(_READS):
+                buffer = decoder.buffer(scratch)
+                try:
+                    size, descriptors = channel.read(buffer)
+                except BlockingIOError:
+                    return
+                except OSError as error:
+                    self._link.close(f"the connection was lost: {error}")
+                    return
+                self.bytes_read += size
+                if descriptors:
+                    self._keep(descriptors)
+                if not size:
+                    whole = decoder.is_between_frames
+                    self._link.close("the peer has ended" if whole else "it broke off in mid-frame")
+                    return
+                decoder.received(scratch, size)
+                if size < len(buffer):
+                    return
+        finally:
+            _scratches.append(scratch)
+
+    def _keep(self, descriptors: Sequence[int]) -> None:
+        pending = self._decoder.descriptors
+        pending.extend(descriptors)
+        if len(pending) > self._descriptor_limit:
+            raise ProtocolError(f"{len(pending)} descriptors came without frames that count them")
+
+    def claim_descriptor(self) -> int:
+        """The next of the descriptors that came along."""
+        try:
+            return self._decoder.descriptors.popleft()
+        except IndexError:
+            raise ProtocolError("a frame counts on a descriptor that did not come") from None
+
+    def close(self) -> None:
+        """The link has ended: close the descriptors that nobody claimed."""
+        while self._decoder.descriptors:
+            os.close(self._decoder.descriptors.popleft())
+
+    # Messages.
+
+    def on_message(  # noqa: PLR0917 - called for every message
+        self,
+        kind: int,
+        flags: int,
+        msgid: int,
+        target: int,
+        once: int,
+        parts: list[bytes | Entry],
+        size: int,
+    ) -> None:
+        """A message or an answer came; see :class:`portkit.link.decoder.Sink`."""
+        if not self.greeted:
+            raise ProtocolError("a message came before the greeting")
+        components: tuple[Component, ...]
+        reply_port: Port | None = None
+        if flags & SIMPLE:
+            components = (parts[0],)  # type: ignore[assignment]
+        else:
+            components, reply_port = resolve(self._link, parts, flags)
+        if flags & REQUEST:
+            reply_port = self._link.table.reply_port(once)
+        if kind == _REPLY:
+            self._on_reply(target, (msgid, components, reply_port, self))
+            return
+        export = self._exports.get(target)
+        if export is None:
+            self._link.table.check_handed_out(target)
+        else:
+            try:
+                export.receive((msgid, components, reply_port, export))
+                return
+            except InvalidPortError:
+                pass
+        if type(reply_port) is ReplyPort:
+            reply_port.fail(BecameInvalidError("the port ended before the request reached it"))
+
+    def _on_reply(self, number: int, envelope: Envelope) -> None:
+        reply_port = self._link.table.claim_once(number)
+        if reply_port is not None:
+            try:
+                reply_port._post(envelope, 0)
+            except (PortError, TypeError) as error:
+                logger.warning("an answer could not be passed on: %s", error)
+                reply_port._drop()
+
+    @property
+    def sender(self) -> Sender | None:
+        """As the origin of answers: who gave them."""
+        return self._link.sender
+
+    def taken(self, components: tuple[Component, ...]) -> None:
+        """As the origin of answers, for which room need not be granted."""
+
+    # All other frames.
+
+    def on_frame(self, frame: Frame) -> None:
+        """A frame came that is no message; see :class:`portkit.link.decoder.Sink`."""
+        if not self.greeted and frame.kind not in _GREETINGS:
+            raise ProtocolError(f"a {frame.kind.name} frame came before the greeting")
+        _HANDLERS[frame.kind](self, frame)
+
+    def _on_hello(self, frame: Frame) -> None:
+        if self.greeted or self._dialled:
+            raise ProtocolError("a greeting came that was not due")
+        link = self._link
+        peer = greeting.read(frame.body)
+        link.node.check_peer(link)
+        with link.lock:
+            self._greet(peer)
+            link.write_quietly(frames.record(Kind.WELCOME, link.node.greeting()))
+
+    def _on_welcome(self, frame: Frame) -> None:
+        if self.greeted or not self._dialled:
+            raise ProtocolError("a welcome came that was not due")
+        self._greet(greeting.read(frame.body))
+
+    def _greet(self, peer: greeting.Greeting) -> None:
+        self.greeted = self._decoder.greeted = True
+        self._link.peer_limits = peer.limits
+        self._link.incarnation = bytes.fromhex(peer.incarnation)
+        self._link.node.greeted(self._link)
+
+    def _on_refused(self, frame: Frame) -> None:
+        if self.greeted or not self._dialled:
+            raise ProtocolError("a refusal came that was not due")
+        self._link.close(f"the peer refused it: {frame.body.decode(errors='replace')}")
+
+    def _on_ping(self, frame: Frame) -> None:
+        with self._link.lock:
+            self._link.write_quietly(frames.pong())
+
+    def _on_pong(self, frame: Frame) -> None:
+        """Hearing it was all that was wanted."""
+
+
+_HANDLERS: dict[Kind, Callable[[Incoming, Frame], None]] = {
+    Kind.HELLO: Incoming._on_hello,
+    Kind.WELCOME: Incoming._on_welcome,
+    Kind.REFUSED: Incoming._on_refused,
+    Kind.PING: Incoming._on_ping,
+    Kind.PONG: Incoming._on_pong,
+    Kind.OPEN: lambda self, frame: self._link.table.on_open(frame),
+    Kind.CREDIT: lambda self, frame: self._link.table.on_credit(frame),
+    Kind.RELEASE: lambda self, frame: self._link.table.on_release(frame),
+    Kind.DEAD: lambda self, frame: self._link.table.on_dead(frame),
+    Kind.FAILED: lambda self, frame: self._link.table.on_failed(frame),
+    Kind.SEGMENT: lambda self, frame: self._link.lending.on_segment(frame),
+    Kind.RETURN: lambda self, frame: self._link.lending.on_return(frame),
+    Kind.FORGET: lambda self, frame: self._link.lending.on_forget(frame),
+}

@@ -1,0 +1,255 @@
+"""A link: one connection of two processes, carrying messages for many ports both ways.
+
+It holds what the parts share: the lock, the channel, and the end of it all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import RLock
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from portkit import _fork
+from portkit._report import logger
+from portkit.errors import BecameInvalidError, PortError
+from portkit.link import frames, service
+from portkit.link.channel import Channel
+from portkit.link.decoder import Limits
+from portkit.link.frames import Kind
+from portkit.link.incoming import Incoming
+from portkit.link.lending import Lending
+from portkit.link.once import code_of
+from portkit.link.outbox import Outbox
+from portkit.link.reading import Reading
+from portkit.link.rights import Export
+from portkit.link.sending import Sending
+from portkit.link.table import RightsTable
+from portkit.message import Sender
+from portkit.runloop import DEFAULT_MODE
+
+if TYPE_CHECKING:
+    from portkit.link.node import Node
+
+_INTERRUPTED = "writing was interrupted by an exception of a signal handler"
+
+
+class Link:
+    """One connection. Made by a :class:`~portkit.link.node.Node`.
+
+    Args:
+        node: this process's side.
+        channel: the connection.
+        dialled: whether this side made the connection.
+
+    Attributes:
+        lock: guards the link; re-entrant, for signal handlers. Never held while another link's is
+            taken, nor while anything of a program is called.
+        channel: None once the link is closed.
+        sender: who is at the other end.
+        incarnation: the peer's process; empty before it is known.
+        peer_limits: what the peer accepts.
+        outbox, sending, incoming, table, lending, reading: the parts.
+        notes: what finalizers, which may take no lock, left to be done under it.
+        is_closed: True for ever once the link has ended.
+    """
+
+    def __init__(self, node: Node, channel: Channel, *, dialled: bool) -> None:
+        self.node: Node = node
+        self.lock = RLock()
+        self.channel: Channel | None = channel
+        self.sender: Sender | None = channel.sender
+        self.carries_descriptors: bool = channel.carries_descriptors
+        self.incarnation: bytes = b""
+        self.peer_limits: Limits = Limits()
+        self.is_closed: bool = False
+        self.generation: int = _fork.generation
+        self.notes: deque[Callable[[], None]] = deque()
+        self.outbox: Outbox = Outbox(channel)
+        self.table: RightsTable = RightsTable(self)
+        self.lending: Lending = Lending(self, enabled=channel.carries_descriptors)
+        self.sending: Sending = Sending(self, self.outbox, node.settings.outbox_limit)
+        self.incoming: Incoming = Incoming(self, dialled=dialled)
+        self.reading: Reading = Reading(self)
+        self._write_error: OSError | None = None
+        loop = service.join(self)
+        self.service_source: service.ServiceSource = service.ServiceSource(
+            channel.fileno(), self._serve
+        )
+        loop._add(self.service_source, DEFAULT_MODE)
+        if dialled:
+            self.outbox.add(frames.record(Kind.HELLO, node.greeting()))
+
+    def read(self) -> None:
+        """Read what is there and pass it on. Any thread; nothing where another is at it."""
+        self.incoming.read()
+
+    def _serve(self) -> None:
+        """On the service thread: the descriptor is ready for what is watched for."""
+        if self.outbox.size:
+            with self.lock:
+                try:
+                    self.flush()
+                except BecameInvalidError:
+                    return
+        if self.service_source.is_reader:
+            self.incoming.read()
+
+    # Writing. Under the lock.
+
+    def write(self, frame: bytes, target: int = 0, descriptors: Sequence[int] = ()) -> None:
+        """Write a frame, or keep what does not go in now.
+
+        Raises:
+            BecameInvalidError: the connection is lost.
+        """
+        self._check_writable()
+        try:
+            self.outbox.write(frame, target, descriptors)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        except BaseException:
+            # Perhaps between writing and noting how much was written: the stream is out of step.
+            self.close_later(_INTERRUPTED)
+            raise
+        if self.outbox.size:
+            self.service_source.watch_writing(wanted=True)
+
+    def write_quietly(self, frame: bytes, descriptors: Sequence[int] = ()) -> None:
+        """Write what nobody waits for: that the connection is lost is told in another way."""
+        try:
+            self.write(frame, 0, descriptors)
+        except BecameInvalidError:
+            pass
+
+    def flush(self) -> None:
+        """Write what is kept, as much as goes in now.
+
+        Raises:
+            BecameInvalidError: the connection is lost.
+        """
+        self._check_writable()
+        try:
+            done = self.outbox.flush()
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        except BaseException:
+            self.close_later(_INTERRUPTED)
+            raise
+        self.service_source.watch_writing(wanted=not done)
+        if self.sending.room and self.sending.has_room:
+            for waiter in list(self.sending.room):
+                waiter.ring()
+
+    def _check_writable(self) -> None:
+        if self._write_error is not None or self.is_closed:
+            raise BecameInvalidError(f"the connection was lost: {self._write_error or 'closed'}")
+
+    def _cannot_write(self, error: OSError) -> BecameInvalidError:
+        # What the peer wrote before it went can still be read, and is: see _read_to_end.
+        self._write_error = error
+        self.outbox.close()
+        service.call(self._read_to_end)
+        return BecameInvalidError(f"the connection was lost: {error}")
+
+    def _read_to_end(self) -> None:
+        """On the service thread: read as long as something comes, then close."""
+        reads = -1
+        while not self.is_closed and reads != self.incoming.bytes_read:
+            reads = self.incoming.bytes_read
+            self.incoming.read()
+        self.close(f"the connection was lost: {self._write_error}")
+
+    def linger(self, timeout: float) -> None:
+        """At the process's end: write what is left, for up to ``timeout`` seconds."""
+        deadline = monotonic() + timeout
+        while self.outbox.size and not self.is_closed and monotonic() < deadline:
+            channel = self.channel
+            if channel is not None:
+                service.wait_writable(channel.fileno(), deadline - monotonic())
+                with self.lock:
+                    self.flush()
+
+    # Notes, by finalizers: no lock is taken.
+
+    def note_release(self, number: int, received: int) -> None:
+        """The last handle to an imported right is gone."""
+        self._note(lambda: self.table.release(number, received))
+
+    def note_end(self, export: Export) -> None:
+        """An exported port was dropped by everybody who could receive at it."""
+        self._note(lambda: self.table.withdraw(export))
+
+    def note_failure(self, number: int, error: PortError) -> None:
+        """A request of the peer's will not be answered."""
+        self._note(lambda: self.write_quietly(frames.failed(number, code_of(error), str(error))))
+
+    def note_return(self, segment_id: int) -> None:
+        """The last view of a segment of the peer's is gone."""
+        self._note(lambda: self.write_quietly(frames.segment_return(segment_id)))
+
+    def _note(self, note: Callable[[], None]) -> None:
+        if self.is_closed or self.generation != _fork.generation:
+            return
+        first = not self.notes
+        self.notes.append(note)
+        if first:
+            service.call(self._see_to_notes)
+
+    def _see_to_notes(self) -> None:
+        with self.lock:
+            self.settle_notes()
+
+    def settle_notes(self) -> None:
+        """Do what finalizers left to be done. Under the lock."""
+        while self.notes:
+            try:
+                note = self.notes.popleft()
+            except IndexError:
+                return
+            if not self.is_closed:
+                note()
+
+    # Endings.
+
+    def refuse(self, error: PortError) -> None:
+        """Close because of what the peer is or did; if it was not greeted yet it gets the reason."""
+        logger.warning("%r is closed: %s", self, error)
+        if not self.incoming.greeted:
+            with self.lock:
+                self.write_quietly(frames.refusal(str(error)))
+        self.close(str(error))
+
+    def close_later(self, reason: str) -> None:
+        """Close from where that would be in the way; the service thread does it."""
+        service.call(lambda: self.close(reason))
+
+    def close(self, reason: str = "this side closed it") -> None:
+        """End the link and every right on it. Any thread; idempotent; nothing in a fork."""
+        if self.generation != _fork.generation:
+            return
+        with self.lock:
+            if self.is_closed:
+                return
+            self.is_closed = True
+            channel, self.channel = self.channel, None
+            self.outbox.close()
+            self.notes.clear()
+        self.service_source.invalidate()
+        self.reading.close()
+        if channel is not None:
+            channel.shutdown()
+        self.table.close(
+            BecameInvalidError(f"the link to {self.sender or 'the peer'} ended: {reason}")
+        )
+        for waiter in list(self.sending.room):
+            waiter.ring()
+        self.incoming.close()
+        self.lending.close()
+        self.node.closed(self)
+        service.leave(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closed else "open" if self.incoming.greeted else "new"
+        return f"<Link {state} with {self.sender or 'a peer'}>"

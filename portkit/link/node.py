@@ -1,0 +1,163 @@
+"""This process's side of all links of one transport: who it is, what it allows, who is there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+from portkit import _fork
+from portkit._report import logger
+from portkit.errors import AuthenticationError, PortError
+from portkit.link import greeting, service
+from portkit.link.channel import Channel
+from portkit.link.decoder import Limits
+from portkit.link.link import Link
+from portkit.local_port import LocalPort
+from portkit.runloop import Timer
+
+if TYPE_CHECKING:
+    from portkit.message import Sender
+
+
+class Settings(NamedTuple):
+    """What is allowed on the links of a node; every number is an upper bound.
+
+    Attributes:
+        limits: what a peer may send.
+        outbox_limit: bytes that may wait to be written to one link before senders wait.
+        out_of_line: bytes from which on data travels out of line, where it can.
+        pool_limit: bytes of shared memory that each side of a link may lend.
+        copy_out_of_line: copy such data when it arrives, for peers that may write to it later.
+        max_links: connections at the same time.
+        max_links_per_process: of one peer process.
+        max_rights: ports that one peer may open by address.
+        greeting_timeout: seconds in which a new connection must have been greeted.
+    """
+
+    limits: Limits = Limits()
+    outbox_limit: int = 1 << 20
+    out_of_line: int = 1 << 18
+    pool_limit: int = 1 << 30
+    copy_out_of_line: bool = False
+    max_links: int = 4096
+    max_links_per_process: int = 64
+    max_rights: int = 1 << 16
+    greeting_timeout: float = 5.0
+
+
+class Node:
+    """One side of links.
+
+    Args:
+        settings: what is allowed.
+        find: the local port with an id, or None.
+        admits: called with who is at the other end; says why it is refused, or "".
+
+    Attributes:
+        incarnation: 16 bytes drawn at random: which process this is.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        find: Callable[[bytes], LocalPort | None] = lambda _: None,
+        admits: Callable[[Sender | None], str] = lambda _: "",
+    ) -> None:
+        self.settings: Settings = settings
+        self.incarnation: bytes = secrets.token_bytes(16)
+        self._find = find
+        self._admits = admits
+        self._lock = Lock()
+        self._links: dict[Link, None] = {}
+        self._timers: dict[Link, Timer] = {}
+        self._generation = _fork.generation
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """Those that are open now, and those that are being greeted."""
+        return tuple(self._links)
+
+    def greeting(self) -> bytes:
+        """This side's record for the handshake."""
+        return greeting.greeting(self.incarnation, os.getpid(), self.settings.limits)
+
+    def find(self, port_id: bytes, incarnation: bytes) -> LocalPort | None:
+        """The port that a peer asks for by its address, unless it means another process's."""
+        return self._find(port_id) if incarnation == self.incarnation else None
+
+    def accept(self, channel: Channel) -> Link:
+        """A link for a connection that a peer made; the peer has to greet."""
+        link = self._add(Link(self, channel, dialled=False))
+        link.reading.adopt()
+        return link
+
+    def dial(self, channel: Channel) -> Link:
+        """A link for a connection that this side made."""
+        link = self._add(Link(self, channel, dialled=True))
+        service.look_after(link)
+        return link
+
+    def link_to(self, incarnation: bytes) -> Link | None:
+        """The open link to a process, if there is one."""
+        for link in self._links:
+            if link.incarnation == incarnation and not link.is_closed:
+                return link
+        return None
+
+    def _add(self, link: Link) -> Link:
+        timeout = self.settings.greeting_timeout
+        with self._lock:
+            self._links[link] = None
+        loop = service.loop()
+        if loop is not None:
+            self._timers[link] = loop.call_later(timeout, self._expire, link)
+        return link
+
+    def _expire(self, link: Link) -> None:
+        self._timers.pop(link, None)
+        link.refuse(
+            AuthenticationError(f"the peer did not greet within {self.settings.greeting_timeout} s")
+        )
+
+    def check_peer(self, link: Link) -> None:
+        """Whether to have the link at all.
+
+        Raises:
+            AuthenticationError: no; it says why, to the peer as well.
+        """
+        reason = self._admits(link.sender)
+        if not reason and len(self._links) > self.settings.max_links:
+            reason = f"it has {self.settings.max_links} connections already"
+        if not reason and link.sender is not None:
+            same = [other for other in self.links if other.sender == link.sender]
+            if len(same) > self.settings.max_links_per_process:
+                reason = (
+                    f"process {link.sender.pid} has {self.settings.max_links_per_process} "
+                    "connections already"
+                )
+        if reason:
+            raise AuthenticationError(f"process {os.getpid()} refuses the connection: {reason}")
+
+    def greeted(self, link: Link) -> None:
+        """The handshake is over."""
+        timer = self._timers.pop(link, None)
+        if timer is not None:
+            timer.invalidate()
+
+    def closed(self, link: Link) -> None:
+        """The link has ended."""
+        self.greeted(link)
+        with self._lock:
+            self._links.pop(link, None)
+
+    def close(self) -> None:
+        """End all links."""
+        for link in self.links:
+            try:
+                link.close()
+            except PortError as error:
+                logger.warning("%r could not be closed: %s", link, error)

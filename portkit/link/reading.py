@@ -1,0 +1,237 @@
+"""Who reads a link: at most one thread at a time, and as a rule the one that waits for it.
+
+The role belongs to a thread that blocks until something comes by the link; else to the run loop
+that serves the ports of this link; else, after a moment, to the service thread. A caller takes the
+role from a loop, and gives it back; further callers sleep until the reader wakes them, with what
+they wait for or with the role. Reading fills mailboxes and never runs a callback.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from portkit._wakeup import Waiter
+from portkit.errors import LoopEndedError
+from portkit.link import service
+from portkit.runloop.poller import READ
+from portkit.runloop.pump import PumpSource
+
+if TYPE_CHECKING:
+    from portkit.link.link import Link
+    from portkit.link.rights import Export
+    from portkit.local_port import LocalPort
+    from portkit.runloop.loop import RunLoop
+
+_LONGEST_SLEEP = 3600.0
+
+
+class Reading:
+    """The reader's role of one link. Everything here is guarded by the link's lock.
+
+    Args:
+        link: what is read.
+
+    Attributes:
+        reads: how often the link was read; the service thread sees by it that somebody does.
+    """
+
+    __slots__ = ("_callers", "_home", "_link", "_loop", "_reader", "_shared", "_temporary", "reads")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._reader: Waiter | PumpSource | None = None
+        self._callers: deque[Waiter] = deque()
+        self._loop: RunLoop | None = None
+        self._home: PumpSource | None = None
+        self._temporary: PumpSource | None = None
+        self._shared = False
+        self.reads: int = 0
+
+    # A thread that waits: see portkit._wakeup.Reader.
+
+    def sleep(self, waiter: Waiter, timeout: float | None) -> None:
+        """Sleep until a ring, or until something came by the link, which is read."""
+        link = self._link
+        channel = link.channel
+        if channel is None or not (self._reader is waiter or self._take(waiter)):
+            waiter.sleep(timeout)
+            return
+        fd = channel.fileno()
+        waiter.asleep = True
+        try:
+            ready = waiter.poll_with(fd).poll(
+                None if timeout is None else min(timeout, _LONGEST_SLEEP) * 1000.0
+            )
+        finally:
+            waiter.asleep = False
+        for found, _ in ready:
+            if found != fd:
+                waiter.drain()
+            else:
+                waiter.armed = None  # awake, and about to look: nobody need ring
+                link.read()
+
+    def leave(self, waiter: Waiter) -> None:
+        """The wait is over: pass the role on, if this thread had it."""
+        with self._link.lock:
+            if self._reader is waiter:
+                self._pass_on()
+            elif self._callers:
+                try:
+                    self._callers.remove(waiter)
+                except ValueError:
+                    pass
+
+    def _take(self, waiter: Waiter) -> bool:
+        with self._link.lock:
+            reader = self._reader
+            if isinstance(reader, Waiter):
+                if reader is waiter:
+                    return True
+                if waiter not in self._callers:
+                    self._callers.append(waiter)
+                return False
+            if reader is not None:
+                reader.watch(0)
+            self._reader = waiter
+            return True
+
+    def _pass_on(self) -> None:
+        """To the caller that has waited longest, else the loop, else nobody for a moment."""
+        if self._link.is_closed:
+            self._reader = None
+        elif self._callers:
+            self._reader = self._callers.popleft()
+            self._reader.ring()
+        elif (source := self._temporary or self._home) is not None:
+            self._reader = source
+            source.watch(READ)
+        else:
+            self._reader = None
+            if self._shared:
+                self._adopt()
+            else:
+                service.look_after(self._link)
+
+    # The service thread.
+
+    def adopt(self) -> None:
+        """Have the service thread read, if nobody does."""
+        with self._link.lock:
+            if self._reader is None and not self._link.is_closed:
+                self._adopt()
+
+    def _adopt(self) -> None:
+        source = self._link.service_source
+        self._reader = source
+        source.watch(READ)
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether anybody reads now."""
+        return self._reader is not None
+
+    # The run loop that serves the ports.
+
+    def settle(self, export: Export, port: LocalPort) -> None:
+        """A message came for a port: from now on its run loop reads, if it is the only one."""
+        export.settled = True
+        loop = port._loop
+        if self._shared or (loop is not None and loop is self._loop and self._covers(port)):
+            return
+        with self._link.lock:
+            if loop is not None and self._loop in (None, loop):
+                self._move_in(loop, port)
+            elif self._loop is not None:
+                self._shared = True
+                self._move_out()
+
+    def unsettle(self) -> None:
+        """A port was added to a loop or removed from it: find out anew with the next message."""
+        with self._link.lock:
+            self._shared = False
+            self._move_out()
+            self._link.table.unsettle_exports()
+
+    def _covers(self, port: LocalPort) -> bool:
+        home = self._home
+        return home is not None and all(home.is_in(slot.mode) for slot in port._slots)
+
+    def _move_in(self, loop: RunLoop, port: LocalPort) -> None:
+        channel = self._link.channel
+        if channel is None:
+            return
+        home = self._home
+        if home is None:
+            home = PumpSource(channel.fileno(), self._link.read, interest=0, lost=self._loop_lost)
+        try:
+            for slot in port._slots:
+                if not home.is_in(slot.mode):
+                    loop._add(home, slot.mode.name)
+        except LoopEndedError:
+            return
+        self._home, self._loop = home, loop
+        if self._reader is not home and not isinstance(self._reader, Waiter):
+            if self._reader is not None:
+                self._reader.watch(0)
+            self._reader = home
+            home.watch(READ)
+
+    def _move_out(self) -> None:
+        home, self._home, self._loop = self._home, None, None
+        if home is None:
+            return
+        home.invalidate()
+        if self._reader is home:
+            self._pass_on()
+
+    def _loop_lost(self) -> None:
+        with self._link.lock:
+            self._move_out()
+
+    # A run loop that runs a mode until an answer comes.
+
+    def read_in_mode(self, loop: RunLoop, mode: str) -> PumpSource | None:
+        """Have the current loop read while it runs ``mode``; None where it does already."""
+        with self._link.lock:
+            channel = self._link.channel
+            if channel is None or self._temporary is not None:
+                return None
+            found = loop._table.ensure(mode)
+            if self._home is not None and self._home.is_in(found):
+                return None
+            source = PumpSource(channel.fileno(), self._link.read, interest=0)
+            loop._add(source, mode)
+            self._temporary = source
+            if not isinstance(self._reader, Waiter):
+                if self._reader is not None:
+                    self._reader.watch(0)
+                self._reader = source
+                source.watch(READ)
+            return source
+
+    def stop_reading(self, source: PumpSource | None) -> None:
+        """What :meth:`read_in_mode` gave is no longer needed."""
+        if source is None:
+            return
+        with self._link.lock:
+            source.invalidate()
+            self._temporary = None
+            if self._reader is source:
+                self._pass_on()
+
+    def close(self) -> None:
+        """The link is closed: nobody reads any more."""
+        with self._link.lock:
+            callers = [*self._callers]
+            self._callers.clear()
+            if isinstance(self._reader, Waiter):
+                callers.append(self._reader)
+            self._reader = None
+            for source in (self._home, self._temporary):
+                if source is not None:
+                    source.invalidate()
+            self._home = self._temporary = self._loop = None
+        for waiter in callers:
+            waiter.ring()

@@ -1,0 +1,241 @@
+"""The rights that a link records: what the peer may send to here, and what we may send to there.
+
+Numbers are given out by the side that has the port and never used again, so a right that was
+released or has ended can be mistaken for no other. ``release`` counts how often the right had
+come: while a copy of it is on its way, the release of the earlier ones does not end it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from portkit._wakeup import Reader, Waiter
+from portkit.errors import InvalidPortError, ProtocolError
+from portkit.link.flow import WINDOW, cost
+from portkit.link.relay import RELAY_WINDOW, Relay
+from portkit.link.remote_port import RemotePort
+from portkit.local_port import LocalPort
+from portkit.message import Component, Envelope, Sender
+from portkit.port import Port
+
+if TYPE_CHECKING:
+    from portkit.link.link import Link
+    from portkit.link.reading import Reading
+
+
+class Import:
+    """A right to send to a port of the peer; held by handles, and released with the last.
+
+    Attributes:
+        link: by which it came.
+        number: the peer's number for it.
+        received: how often it has come.
+        messages, size: the room that the peer has granted, in messages and in bytes.
+        waiting: threads that wait for more.
+        onward: called when there is more room, for what is relayed.
+        is_alive: False for ever once the port, or the link, has ended.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_handles",
+        "is_alive",
+        "link",
+        "messages",
+        "number",
+        "onward",
+        "received",
+        "size",
+        "waiting",
+    )
+
+    def __init__(self, link: Link, number: int, messages: int, size: int) -> None:
+        self.link: Link = link
+        self.number: int = number
+        self.received: int = 0
+        self.messages: int = messages
+        self.size: int = size
+        self.waiting: deque[Waiter] = deque()
+        self.onward: tuple[Callable[[], None], ...] = ()
+        self.is_alive: bool = True
+        self._handles: list[weakref.ref[RemotePort]] = []
+
+    def post(self, envelope: Envelope, timeout: float | None) -> None:
+        """Send; as ``Port._post``."""
+        self.link.sending.post(self, envelope, timeout)
+
+    def post_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
+        """Send; as ``Port._post_many``."""
+        return self.link.sending.post_many(self, envelopes, timeout)
+
+    def allocate(self, size: int) -> memoryview:
+        """A buffer in memory that the peer will see."""
+        return self.link.lending.allocate(size)
+
+    @property
+    def reading(self) -> Reading:
+        """What answers come in by."""
+        return self.link.reading
+
+    @property
+    def local(self) -> Port | None:
+        """None: the port is the peer's."""
+        return None
+
+    def number_on(self, link: Link) -> int | None:
+        """The peer's number for the port, if that link leads to it."""
+        return self.number if link is self.link else None
+
+    def call_when_room(self, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called when there is more room; False where there is some now."""
+        return self.link.sending.call_when_room(self, callback)
+
+    def resolve(self) -> Import:
+        """Itself."""
+        return self
+
+    def watch(self, handle: RemotePort) -> bool:
+        """Have the handle told of the end; False where that has come."""
+        with self.link.lock:
+            if self.is_alive:
+                self._handles = [ref for ref in self._handles if ref() is not None]
+                self._handles.append(weakref.ref(handle))
+            return self.is_alive
+
+    def end(self) -> None:
+        """The port or the link has ended: wake who waits, and tell the handles, once."""
+        with self.link.lock:
+            if not self.is_alive:
+                return
+            self.is_alive = False
+            handles, self._handles = self._handles, []
+            waiting = list(self.waiting)
+        for waiter in waiting:
+            waiter.ring()
+        for ref in handles:
+            handle = ref()
+            if handle is not None:
+                handle._lost()
+
+    def __del__(self) -> None:
+        # May run inside anything on any thread: only noted, and done by who next has the lock.
+        if self.is_alive:
+            self.link.note_release(self.number, self.received)
+
+
+class Export:
+    """A right of the peer's to send to a port of this side.
+
+    A local port is held weakly: when nobody can receive at it any more, it ends.
+
+    Attributes:
+        number: ours for it.
+        handed: how often it was sent to the peer, less what the peer has released.
+        window: messages that the peer may have unread here.
+        allowance, allowance_size: what is left of the room granted; below zero the peer cheats.
+        settled: the link has seen to being read by the port's run loop.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_messages",
+        "_port",
+        "_relay",
+        "_size",
+        "allowance",
+        "allowance_size",
+        "by_address",
+        "handed",
+        "link",
+        "number",
+        "settled",
+        "window",
+    )
+
+    def __init__(self, link: Link, number: int, port: Port) -> None:
+        self.link: Link = link
+        self.number: int = number
+        self.handed: int = 0
+        self.settled: bool = False
+        self.by_address: bool = False
+        self._relay: Relay | None = None
+        self._messages = 0
+        self._size = 0
+        self._port: Callable[[], Port | None]
+        if isinstance(port, LocalPort):
+            self.window: int = port.queue_limit
+            self._port = weakref.ref(port, self._collected)
+        else:
+            assert isinstance(port, RemotePort), "a port is of this process, or by a link"
+            self.window = RELAY_WINDOW
+            self._port = lambda: port
+            self._relay = Relay(port, self.taken)
+        self.allowance: int = self.window
+        self.allowance_size: int = WINDOW
+
+    @property
+    def port(self) -> Port | None:
+        """The port, unless it is gone."""
+        return self._port()
+
+    def receive(self, envelope: Envelope) -> None:
+        """Put a message that came into the port's queue, or on its way onward.
+
+        Raises:
+            InvalidPortError: the port has ended.
+            ProtocolError: there was no room granted for it.
+        """
+        size = cost(envelope[1])
+        self.allowance -= 1
+        self.allowance_size -= size
+        if self.allowance < 0 or self.allowance_size < 0:
+            raise ProtocolError(f"the peer sends to right {self.number} without room granted")
+        if self._relay is not None:
+            self._relay.put(envelope)
+            return
+        port = self._port()
+        if port is None:
+            raise InvalidPortError("the port is gone")
+        assert isinstance(port, LocalPort), "others are relayed to"
+        port._admit(envelope)
+        if not self.settled:
+            self.link.reading.settle(self, port)
+
+    # As the origin of the messages that came by it.
+
+    @property
+    def sender(self) -> Sender | None:
+        """Who is at the other end of the link."""
+        return self.link.sender
+
+    def taken(self, components: tuple[Component, ...]) -> None:
+        """A message was taken: grant its room again, half a window at a time."""
+        self._messages += 1
+        self._size += cost(components)
+        if self._messages * 2 >= self.window or self._size * 2 >= WINDOW:
+            messages, size = self._messages, self._size
+            self._messages = self._size = 0
+            self.link.sending.grant(self, messages, size)
+
+    # As one of the port's senders.
+
+    @property
+    def reader(self) -> Reader | None:
+        """The link."""
+        return None if self.link.is_closed else self.link.reading
+
+    def port_ended(self) -> None:
+        """The port was invalidated: the peer is to know."""
+        self.link.table.withdraw(self)
+
+    def rescheduled(self) -> None:
+        """The port's run loop has changed."""
+        self.settled = False
+        self.link.reading.unsettle()
+
+    def _collected(self, ref: object) -> None:
+        # The collector runs this, perhaps with the link's lock held by this very thread.
+        self.link.note_end(self)

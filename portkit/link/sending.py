@@ -1,0 +1,246 @@
+"""Sending over a link: credit taken, the frame written; or nothing happened at all.
+
+A message is accepted once it is in the outbox, whole. The usual message, one piece of data of
+moderate size, takes the short way through :meth:`Sending.post`; all others are prepared first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from portkit import _fork, _thread
+from portkit.errors import BecameInvalidError, InvalidPortError, PortError, SendTimeoutError
+from portkit.link import frames
+from portkit.link.flow import cost
+from portkit.link.frames import Kind, simple_message
+from portkit.link.outbox import Outbox
+from portkit.link.transfer import Prepared, encode, give_back, prepare
+from portkit.message import Envelope
+from portkit.port import ReplyPort
+
+if TYPE_CHECKING:
+    from portkit._wakeup import Waiter
+    from portkit.link.link import Link
+    from portkit.link.rights import Export, Import
+
+_MESSAGE = int(Kind.MESSAGE)
+_REPLY = int(Kind.REPLY)
+_LARGEST_OF_A_RUN = 4096
+"""Bytes of data up to which messages of one call are written together."""
+
+
+class Sending:
+    """The sending half of a link.
+
+    Args:
+        link: whose lock guards it.
+        outbox: where frames go.
+        outbox_limit: bytes that may wait there before senders do.
+
+    Attributes:
+        room: threads that wait for the outbox to have room.
+    """
+
+    __slots__ = ("_link", "_outbox", "_outbox_limit", "room")
+
+    def __init__(self, link: Link, outbox: Outbox, outbox_limit: int) -> None:
+        self._link = link
+        self._outbox = outbox
+        self._outbox_limit = outbox_limit
+        self.room: deque[Waiter] = deque()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the outbox takes another message."""
+        return self._outbox.size <= self._outbox_limit
+
+    def post(self, right: Import, envelope: Envelope, timeout: float | None) -> None:
+        """Send one message by a right; as ``Port._post``."""
+        msgid, components, reply_port, _ = envelope
+        if (
+            len(components) == 1
+            and type(data := components[0]) is bytes
+            and (size := len(data)) < self._link.lending.inline
+            and (reply_port is None or type(reply_port) is ReplyPort)
+        ):
+            size = min(size, 65536)  # as flow.cost
+            with self._link.lock:
+                if (
+                    right.messages > 0
+                    and right.size >= size
+                    and self._outbox.size <= self._outbox_limit
+                    and right.is_alive
+                    and len(data) <= self._link.peer_limits.message
+                ):
+                    if self._link.notes:
+                        self._link.settle_notes()
+                    once = 0 if reply_port is None else self._link.table.expect(reply_port)
+                    right.messages -= 1
+                    right.size -= size
+                    frame = simple_message(_MESSAGE, right.number, msgid, once, data)
+                    self._link.write(frame, right.number)
+                    return
+        self._post_prepared(right, envelope, timeout)
+
+    def post_many(self, right: Import, envelopes: Sequence[Envelope], timeout: float | None) -> int:
+        """Send messages in order, in as few writes as there is room for; as ``Port._post_many``."""
+        deadline = None if timeout is None else monotonic() + timeout
+        accepted = 0
+        while accepted < len(envelopes):
+            sent = self._post_run(right, envelopes, accepted)
+            accepted += sent
+            if accepted < len(envelopes):
+                remaining = None if deadline is None else max(0.0, deadline - monotonic())
+                try:
+                    self.post(right, envelopes[accepted], remaining)
+                except PortError as error:
+                    error.accepted = accepted
+                    raise
+                accepted += 1
+        return accepted
+
+    def _post_run(self, right: Import, envelopes: Sequence[Envelope], start: int) -> int:
+        """Send as many simple messages as there is room for now, in one write; how many."""
+        run: list[bytes] = []
+        number = right.number
+        with self._link.lock:
+            if not right.is_alive or self._outbox.size > self._outbox_limit:
+                return 0
+            most = min(right.messages, len(envelopes) - start)
+            room = right.size
+            for index in range(start, start + most):
+                msgid, components, reply_port, _ = envelopes[index]
+                if len(components) != 1 or reply_port is not None:
+                    break
+                data = components[0]
+                if type(data) is not bytes or len(data) > 4096 or len(data) > room:
+                    break
+                room -= len(data)
+                run.append(simple_message(_MESSAGE, number, msgid, 0, data))
+            if run:
+                if self._link.notes:
+                    self._link.settle_notes()
+                right.messages -= len(run)
+                right.size = room
+                self._outbox.add_run(run, number)
+                self._link.flush()
+        return len(run)
+
+    def _post_prepared(self, right: Import, envelope: Envelope, timeout: float | None) -> None:
+        self._check(right, InvalidPortError)
+        prepared = prepare(self._link, envelope[1], envelope[2])
+        try:
+            self._post_waiting(right, envelope, prepared, timeout)
+        except BaseException:
+            give_back(self._link, prepared.blocks)
+            raise
+
+    def _post_waiting(  # noqa: C901 - one wait, in one piece
+        self, right: Import, envelope: Envelope, prepared: Prepared, timeout: float | None
+    ) -> None:
+        size = cost(envelope[1])
+        if self._post_now(right, envelope, prepared, size, InvalidPortError):
+            return
+        self._link.read()  # room may have been granted that nobody has read of
+        if self._post_now(right, envelope, prepared, size, BecameInvalidError):
+            return
+        if timeout is not None and timeout <= 0:
+            raise self._full(right, "has no room")
+        deadline = None if timeout is None else monotonic() + timeout
+        waiter = _thread.current().waiter
+        waiter.check_awake()
+        try:
+            while True:
+                waiter.armed = right
+                for waiting in (right.waiting, self.room):
+                    if waiter not in waiting:
+                        waiting.append(waiter)
+                if self._post_now(right, envelope, prepared, size, BecameInvalidError):
+                    return
+                remaining = None if deadline is None else deadline - monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise self._full(right, f"had no room for {timeout} s")
+                self._link.reading.sleep(waiter, remaining)
+        finally:
+            waiter.armed = None
+            for waiting in (right.waiting, self.room):
+                try:
+                    waiting.remove(waiter)
+                except ValueError:
+                    pass
+            self._link.reading.leave(waiter)
+
+    def _post_now(
+        self,
+        right: Import,
+        envelope: Envelope,
+        prepared: Prepared,
+        size: int,
+        ended: type[InvalidPortError],
+    ) -> bool:
+        with self._link.lock:
+            self._check(right, ended)
+            if right.messages < 1 or right.size < size or self._outbox.size > self._outbox_limit:
+                return False
+            self._link.settle_notes()
+            msgid, _, reply_port, _ = envelope
+            once = self._link.table.expect(reply_port) if type(reply_port) is ReplyPort else 0
+            frame, descriptors = encode(self._link, _MESSAGE, right.number, msgid, once, prepared)
+            right.messages -= 1
+            right.size -= size
+            self._link.write(frame, right.number, descriptors)
+            return True
+
+    def answer(self, number: int, envelope: Envelope) -> None:
+        """Answer the peer's request: there is always room. Nothing where the peer is gone."""
+        msgid, components, reply_port, _ = envelope
+        if (
+            len(components) == 1
+            and type(data := components[0]) is bytes
+            and reply_port is None
+            and len(data) < self._link.lending.inline
+            and len(data) <= self._link.peer_limits.message
+        ):
+            with self._link.lock:
+                if not self._link.is_closed:
+                    if self._link.notes:
+                        self._link.settle_notes()
+                    self._link.write_quietly(simple_message(_REPLY, number, msgid, 0, data))
+            return
+        prepared = prepare(self._link, components, reply_port)
+        with self._link.lock:
+            if not self._link.is_closed:
+                self._link.settle_notes()
+                frame, descriptors = encode(self._link, _REPLY, number, msgid, 0, prepared)
+                self._link.write_quietly(frame, descriptors)
+
+    def grant(self, export: Export, messages: int, size: int) -> None:
+        """Tell the peer that so much was taken."""
+        with self._link.lock:
+            if self._link.table.exports.get(export.number) is export:
+                export.allowance += messages
+                export.allowance_size += size
+                self._link.write_quietly(frames.credit(export.number, messages, size))
+
+    def _check(self, right: Import, ended: type[InvalidPortError]) -> None:
+        if self._link.generation != _fork.generation:
+            raise InvalidPortError("the port was got before this process was forked: get it anew")
+        if not right.is_alive:
+            raise ended("the port is gone: its owner invalidated it, or its process ended")
+
+    def _full(self, right: Import, what: str) -> SendTimeoutError:
+        return SendTimeoutError(
+            f"the receiver's queue {what}: raise timeout= or its queue_limit=, or let it keep up"
+        )
+
+    def call_when_room(self, right: Import, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called when the peer grants room; False where there is some now."""
+        with self._link.lock:
+            if right.messages > 0 and right.size > 0 and self.has_room:
+                return False
+            if callback not in right.onward:
+                right.onward += (callback,)
+            return True

@@ -1,0 +1,221 @@
+"""The service thread: a run loop that does for links what no other thread is there to do.
+
+It accepts connections, sees to handshakes and their time-outs, writes what did not go in at once,
+and reads links that nobody else reads. It starts with the first link or listener of the process,
+and ends with the last.
+"""
+
+from __future__ import annotations
+
+import atexit
+import select
+from collections.abc import Callable, Hashable
+from threading import Event, Lock, Thread
+from typing import Protocol
+
+from portkit import _fork, _thread
+from portkit._report import report
+from portkit.errors import LoopEndedError
+from portkit.runloop import InputSource, RunLoop, Timer
+from portkit.runloop.poller import READ, WRITE
+from portkit.runloop.pump import PumpSource
+
+_LOOK_AFTER = 0.02
+"""Seconds for which a link may be without a reader before the service thread becomes it."""
+_START = 30.0
+"""Seconds for the thread to start; only a machine at its end needs more."""
+
+
+class LookedAfter(Protocol):
+    """A link, as this module sees it."""
+
+    @property
+    def reading(self) -> ReadingState:
+        """Whether, and how often, it is read."""
+        ...
+
+    def linger(self, timeout: float) -> None:
+        """The process ends: write what is left, for up to so many seconds."""
+
+
+class ReadingState(Protocol):
+    """What tells whether somebody reads a link."""
+
+    reads: int
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether anybody reads now."""
+        ...
+
+    def adopt(self) -> None:
+        """Have the service thread read, if nobody does."""
+
+
+class ServiceSource(PumpSource):
+    """A link's descriptor in the service loop, watched for reading and writing by turns."""
+
+    __slots__ = ("_writing",)
+
+    def __init__(self, fd: int, pump: Callable[[], None]) -> None:
+        super().__init__(fd, pump, interest=0)
+        self._writing = 0
+
+    @property
+    def is_reader(self) -> bool:
+        """Whether the service thread is to read."""
+        return bool(self.interest & READ)
+
+    def watch(self, interest: int) -> None:
+        """Watch for reading, or for nothing; writing is apart from it."""
+        super().watch(interest | self._writing)
+
+    def watch_writing(self, *, wanted: bool) -> None:
+        """Watch for writing as well, or no more."""
+        self._writing = WRITE if wanted else 0
+        super().watch(self.interest & READ | self._writing)
+
+
+class _Service:
+    """The thread, its loop, and whose servant it is."""
+
+    def __init__(self) -> None:
+        self.generation = _fork.generation
+        self.clients: set[Hashable] = set()
+        self.unread: dict[LookedAfter, int] = {}
+        self.loop: RunLoop
+        self._keep_alive = InputSource(lambda _: None)
+        self._timer: Timer | None = None
+        self._looking = False
+        self._started = Event()
+        self.thread = Thread(target=self._run, name="portkit service", daemon=True)
+        self.thread.start()
+        if not self._started.wait(_START):
+            raise LoopEndedError("the service thread did not start: the machine is overloaded")
+
+    def _run(self) -> None:
+        self.loop = RunLoop.current()
+        self.loop.add_source(self._keep_alive)
+        self._started.set()
+        try:
+            while self._keep_alive.is_valid:
+                self.loop.run()
+        finally:
+            _thread.end_current()
+
+    def end(self) -> None:
+        self._keep_alive.invalidate()
+        self.loop.perform(self.loop.stop)
+
+    def look_after(self, link: LookedAfter) -> None:
+        self.unread[link] = link.reading.reads
+        if not self._looking:
+            self._looking = True
+            self.loop.perform(self._start_looking)
+
+    def _start_looking(self) -> None:
+        self._timer = Timer.scheduled(_LOOK_AFTER, self._look, repeats=True)
+
+    def _look(self, timer: Timer) -> None:
+        for link, reads in list(self.unread.items()):
+            if link.reading.has_reader:
+                self.unread.pop(link, None)
+            elif link.reading.reads != reads:
+                self.unread[link] = link.reading.reads
+            else:
+                self.unread.pop(link, None)
+                link.reading.adopt()
+        if not self.unread:
+            timer.invalidate()
+            self._looking = False
+            if self.unread:  # another thread put one there, and saw the timer still running
+                self.look_after(next(iter(self.unread)))
+
+
+_lock = Lock()
+_service: _Service | None = None
+
+
+def join(client: Hashable) -> RunLoop:
+    """Have the service thread for ``client``; its loop."""
+    return _join(client).loop
+
+
+def _join(client: Hashable) -> _Service:
+    global _service
+    with _lock:
+        if _service is None:
+            _service = _Service()
+        _service.clients.add(client)
+        return _service
+
+
+def leave(client: Hashable) -> None:
+    """``client`` needs the service thread no more; without clients it ends."""
+    global _service
+    with _lock:
+        service = _service
+        if service is None:
+            return
+        service.clients.discard(client)
+        if service.clients:
+            return
+        _service = None
+    service.end()
+
+
+def call(fn: Callable[[], object]) -> None:
+    """Have the service thread call ``fn``; nothing where there is none. Takes no lock."""
+    service = _service
+    if service is not None:
+        try:
+            service.loop.perform(fn)
+        except LoopEndedError:
+            pass
+
+
+def loop() -> RunLoop | None:
+    """The service thread's loop, if it runs."""
+    return None if _service is None else _service.loop
+
+
+def look_after(link: LookedAfter) -> None:
+    """Nobody reads the link now; if that stays so for a moment, the service thread does."""
+    service = _service
+    if service is not None:
+        try:
+            service.look_after(link)
+        except LoopEndedError:
+            pass
+
+
+def wait_writable(fd: int, timeout: float) -> None:
+    """Wait up to ``timeout`` seconds for the descriptor to take more bytes."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll(max(0.0, timeout) * 1000.0)
+
+
+def _linger() -> None:
+    service = _service
+    if service is None:
+        return
+    for client in list(service.clients):
+        linger = getattr(client, "linger", None)
+        if linger is not None:
+            try:
+                linger(1.0)
+            except Exception as error:
+                report("what was left to write could not be written", error, client)
+
+
+atexit.register(_linger)
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _service
+    _lock = Lock()
+    _service = None
+
+
+_fork.call_in_child(_after_fork_in_child)

@@ -1,0 +1,261 @@
+"""The rights of a link, both ways: made when a port is sent, ended with the port or by release.
+
+What changes the tables does so under the link's lock.
+"""
+
+from __future__ import annotations
+
+import weakref
+from itertools import count
+from typing import TYPE_CHECKING
+
+from portkit.errors import BecameInvalidError, ProtocolError
+from portkit.link import frames, service
+from portkit.link.flow import FIRST_WINDOW, WINDOW
+from portkit.link.frames import Entry, Frame, Part
+from portkit.link.once import RemoteAnswer, error_of
+from portkit.link.remote_port import Reached, RemotePort
+from portkit.link.rights import Export, Import
+from portkit.link.transfer import dead_port
+from portkit.local_port import LocalPort
+from portkit.port import Port, ReplyPort
+
+if TYPE_CHECKING:
+    from portkit.link.link import Link
+
+OPENED = 1 << 63
+"""The bit of a right's number that the dialling side chose; without it, the port's side did."""
+
+
+class RightsTable:
+    """What of each other's ports the two sides of a link may send to.
+
+    Args:
+        link: whose table it is.
+
+    Attributes:
+        exports: the peer's rights to ports of this side, by number.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.exports: dict[int, Export] = {}
+        self._relayed: dict[Reached, Export] = {}
+        self._imports: dict[int, weakref.ref[Import]] = {}
+        self._once: dict[int, ReplyPort] = {}
+        self._export_numbers = count(1)
+        self._once_numbers = count(1)
+        self._opened_numbers = count(OPENED)
+        self._last_export = 0
+        self._last_once = 0
+
+    def expect(self, reply_port: ReplyPort) -> int:
+        """Record a send-once right that goes to the peer; its number."""
+        number = self._last_once = next(self._once_numbers)
+        self._once[number] = reply_port
+        return number
+
+    def export(self, port: Port) -> Entry:
+        """Record that the peer gets a right to the port; what stands for it in a message."""
+        found: Export | None = None
+        if isinstance(port, LocalPort):
+            for sender in port._senders:
+                if (
+                    isinstance(sender, Export)
+                    and sender.link is self._link
+                    and not sender.by_address
+                ):
+                    found = sender
+        elif isinstance(port, RemotePort):
+            found = self._relayed.get(port._reach())
+        if found is not None:
+            found.handed += 1
+            return Entry(Part.MINE, 0, found.number, 0)
+        number = next(self._export_numbers)
+        export = Export(self._link, number, port)
+        if not port._add_sender(export):  # type: ignore[attr-defined]
+            return Entry(Part.DEAD, 0, 0, 0)
+        self._last_export = number
+        self.exports[number] = export
+        if isinstance(port, RemotePort):
+            self._relayed[port._reach()] = export
+        export.handed = 1
+        return Entry(Part.MINE, export.window, number, WINDOW)
+
+    def import_right(self, number: int, messages: int, size: int) -> RemotePort:
+        """A handle to a port of the peer's that came in a message."""
+        if not number or number & OPENED:
+            raise ProtocolError(f"{number} is no number of the peer's for a port")
+        with self._link.lock:
+            ref = self._imports.get(number)
+            right = None if ref is None else ref()
+            if right is None:
+                right = Import(self._link, number, messages, size)
+                self._imports[number] = weakref.ref(right)
+            right.received += 1
+            return RemotePort(right)
+
+    def exported(self, number: int) -> Port:
+        """The port of this side that the peer sent home."""
+        export = self.exports.get(number)
+        if export is not None and (port := export.port) is not None:
+            return port
+        self.check_handed_out(number)
+        return dead_port()
+
+    def reply_port(self, number: int) -> ReplyPort:
+        """The right to answer a request of the peer's."""
+        if not number:
+            raise ProtocolError("0 is no number of a send-once right")
+        return ReplyPort(RemoteAnswer(self._link, number))
+
+    def open(self, port_id: bytes, incarnation: bytes) -> Import:
+        """A right to a port of the peer's that is known by its address."""
+        with self._link.lock:
+            number = next(self._opened_numbers)
+            right = Import(self._link, number, 1, FIRST_WINDOW)
+            right.received = 1
+            self._imports[number] = weakref.ref(right)
+            self._link.outbox.add(frames.open_right(number, port_id, incarnation))
+            self._link.flush()
+            return right
+
+    def withdraw(self, export: Export) -> None:
+        """The port has ended: the peer is to know, and its right is no more."""
+        with self._link.lock:
+            if self.exports.pop(export.number, None) is None:
+                return
+            self._forget_relay(export)
+            self._link.write_quietly(frames.dead(export.number))
+
+    def unsettle_exports(self) -> None:
+        """Find out anew which run loops serve the ports of this link."""
+        for export in list(self.exports.values()):
+            export.settled = False
+
+    def release(self, number: int, received: int) -> None:
+        """The last handle to an imported right is gone: the peer is to know."""
+        ref = self._imports.get(number)
+        if ref is not None and ref() is None:
+            del self._imports[number]
+        self._link.write_quietly(frames.release(number, received))
+
+    def _forget_relay(self, export: Export) -> None:
+        for right, relayed in list(self._relayed.items()):
+            if relayed is export:
+                del self._relayed[right]
+
+    def check_handed_out(self, number: int) -> None:
+        """What was a right of the peer's may be one no more, but a number out of the air never was.
+
+        Raises:
+            ProtocolError: that is what it is.
+        """
+        if not number or (number > self._last_export and not number & OPENED):
+            raise ProtocolError(f"the right {number} was never handed out")
+
+    # What the peer says.
+
+    def on_open(self, frame: Frame) -> None:
+        """OPEN: the peer wants to send to a port that it knows by its address."""
+        number = frame.a
+        if not number & OPENED or number in self.exports:
+            raise ProtocolError(f"{number} is no new number of the peer's for a right")
+        most = self._link.node.settings.max_rights
+        if len(self.exports) >= most:
+            raise ProtocolError(f"the peer opens more than {most} rights")
+        port = self._link.node.find(frame.body[:16], frame.body[16:])
+        with self._link.lock:
+            if port is not None:
+                export = Export(self._link, number, port)
+                export.by_address = True
+                if port._add_sender(export):
+                    export.handed = 1
+                    self.exports[number] = export
+                    self._link.write_quietly(
+                        frames.credit(number, export.window - 1, WINDOW - FIRST_WINDOW)
+                    )
+                    return
+            self._link.write_quietly(frames.dead(number))
+
+    def on_credit(self, frame: Frame) -> None:
+        """CREDIT: there is more room at a port of the peer's."""
+        with self._link.lock:
+            ref = self._imports.get(frame.a)
+            right = None if ref is None else ref()
+            if right is None:
+                return
+            right.messages += frame.b
+            right.size += frame.c
+            waiting, onward = list(right.waiting), right.onward
+            right.onward = ()
+        for waiter in waiting:
+            waiter.ring()
+        for callback in onward:
+            callback()
+
+    def on_release(self, frame: Frame) -> None:
+        """RELEASE: the peer has let go of a right."""
+        with self._link.lock:
+            export = self.exports.get(frame.a)
+            if export is None:
+                self.check_handed_out(frame.a)
+                return
+            if not 0 < frame.b <= export.handed:
+                raise ProtocolError(f"right {frame.a} was released more often than handed out")
+            export.handed -= frame.b
+            if export.handed:
+                # A copy was on its way when the peer let go of the others: it begins anew.
+                export.allowance, export.allowance_size = export.window, WINDOW
+                self._link.write_quietly(frames.credit(frame.a, export.window, WINDOW))
+                return
+            del self.exports[frame.a]
+            self._forget_relay(export)
+        self._drop(export)
+
+    def _drop(self, export: Export) -> None:
+        port = export.port
+        if port is not None:
+            port._drop_sender(export, service.loop())  # type: ignore[attr-defined]
+
+    def on_dead(self, frame: Frame) -> None:
+        """DEAD: a port of the peer's has ended."""
+        with self._link.lock:
+            ref = self._imports.pop(frame.a, None)
+        right = None if ref is None else ref()
+        if right is not None:
+            right.end()
+
+    def claim_once(self, number: int) -> ReplyPort | None:
+        """The request of this side that the peer settles; None where nobody waits any more.
+
+        Raises:
+            ProtocolError: there never was such a request.
+        """
+        reply_port = self._once.pop(number, None)
+        if reply_port is None and not 0 < number <= self._last_once:
+            raise ProtocolError(f"the send-once right {number} was never handed out")
+        return reply_port
+
+    def on_failed(self, frame: Frame) -> None:
+        """A request of this side will not be answered."""
+        reply_port = self.claim_once(frame.a)
+        if reply_port is not None:
+            reply_port.fail(error_of(frame.flags, frame.body.decode(errors="replace")))
+
+    def close(self, reason: BecameInvalidError) -> None:
+        """The link has ended: everything ends with it. Without the lock."""
+        with self._link.lock:
+            once, self._once = self._once, {}
+            refs, self._imports = list(self._imports.values()), {}
+            exports = list(self.exports.values())
+            self.exports.clear()
+            self._relayed.clear()
+        for reply_port in once.values():
+            reply_port.fail(reason)
+        for ref in refs:
+            right = ref()
+            if right is not None:
+                right.end()
+        for export in exports:
+            self._drop(export)

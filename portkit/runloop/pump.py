@@ -1,0 +1,79 @@
+"""Sources that bring messages in while the loop waits, and call nobody: how a link is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from portkit.runloop.item import Item
+
+if TYPE_CHECKING:
+    from portkit.runloop.loop import RunLoop
+    from portkit.runloop.mode import Mode
+
+
+class PumpSource(Item):
+    """Has the loop call ``pump`` as part of its waiting, whenever the descriptor is ready.
+
+    What ``pump`` does is no callback: it fills mailboxes, and the loop sleeps on if none of them
+    is its own. It keeps no mode from being empty.
+
+    Args:
+        fd: an open descriptor, which stays the caller's.
+        pump: called without arguments on the loop's thread; never raises an ``Exception``.
+        lost: called when the loop's thread ends.
+        interest: what to watch for, ``READ`` or ``WRITE`` of the poller, or 0 for now.
+    """
+
+    __slots__ = ("_lost", "_modes", "fd", "interest", "pump")
+
+    kind = "pump"
+    keeps_mode_alive = False
+
+    def __init__(
+        self,
+        fd: int,
+        pump: Callable[[], None],
+        *,
+        interest: int,
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self.fd: int = fd
+        self.pump: Callable[[], None] = pump
+        self.interest: int = interest
+        self._lost = lost
+        self._modes: tuple[Mode, ...] = ()
+
+    def watch(self, interest: int) -> None:
+        """Watch for something else, or with 0 for nothing; at once in a sleeping loop too."""
+        if interest == self.interest:
+            return
+        self.interest = interest
+        for loop in self._loops:
+            with loop._lock:
+                for mode in self._modes:
+                    if mode.poller is not None:
+                        mode.poller.modify(self.fd, interest)
+
+    def is_in(self, mode: Mode) -> bool:
+        """Whether the source is in that mode."""
+        return mode in self._modes
+
+    def _enter(self, loop: RunLoop, mode: Mode) -> None:
+        loop._poller(mode).register(self.fd, self.interest)
+        mode.pumps[self.fd] = self
+        self._modes += (mode,)
+
+    def _leave(self, loop: RunLoop, mode: Mode) -> None:
+        del mode.pumps[self.fd]
+        self._modes = tuple([other for other in self._modes if other is not mode])
+        if mode.poller is not None:
+            mode.poller.unregister(self.fd)
+
+    def _loop_ended(self, loop: RunLoop) -> None:
+        super()._loop_ended(loop)
+        self._lost()
+
+    def __repr__(self) -> str:
+        return f"<PumpSource fd={self.fd} {self.pump!r}>"

@@ -1,0 +1,250 @@
+"""This process among the others of its host: its listening socket, its names, its links."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import stat
+import weakref
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from portkit import _fork
+from portkit._report import logger
+from portkit.errors import NameNotFoundError, TransportError
+from portkit.link import service
+from portkit.link.node import Node, Settings
+from portkit.message import Sender
+from portkit.runloop import DescriptorSource, Ready
+from portkit_transports.message.channel import UnixChannel
+from portkit_transports.message.directory import Directory, Record, process_start_time
+
+if TYPE_CHECKING:
+    from portkit.link.link import Link
+    from portkit_transports.message.port import MessagePort
+
+ALLOWED_UIDS = "PORTKIT_ALLOWED_UIDS"
+"""Environment variable: numbers of users, separated by commas, that may connect beside our own."""
+_BACKLOG = 512
+_ACCEPTS = 64
+"""How many connections are accepted before others have their turn."""
+
+
+class Listener:
+    """The listening socket, served by the service thread; there while the process has names."""
+
+    def __init__(self, host: Host) -> None:
+        path = host.directory.new_socket_path()
+        self.name: str = path.name
+        self.path: str = str(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._socket.setblocking(False)
+            try:
+                self._socket.bind(self.path)
+                Path(self.path).chmod(stat.S_IRUSR | stat.S_IWUSR)
+                self._socket.listen(_BACKLOG)
+            except OSError as error:
+                raise TransportError(
+                    f"the socket {self.path} cannot be made: {error.strerror}; check the folder, "
+                    "its file system, and the limit of open files"
+                ) from error
+            self._host = host
+            self._source = DescriptorSource(self._socket, self._accept)
+            service.join(self).add_source(self._source)
+        except BaseException:
+            self._socket.close()
+            raise
+        _fork.close_in_child(self)
+
+    def _accept(self, source: DescriptorSource, ready: Ready) -> None:
+        for _ in range(_ACCEPTS):
+            try:
+                connection, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Out of descriptors: who waits stays in the backlog until some are free again.
+                logger.warning("a connection could not be accepted: %s", error)
+                self._pause()
+                return
+            self._host.node.accept(UnixChannel(connection))
+
+    def _pause(self) -> None:
+        self._source.watch(read=False, write=False)
+        loop = service.loop()
+        if loop is not None:
+            loop.call_later(0.1, self._resume)
+
+    def _resume(self) -> None:
+        if self._source.is_valid:
+            self._source.watch(read=True, write=False)
+
+    def close(self) -> None:
+        """Listen no more. Connections that were made go on."""
+        self._source.invalidate()
+        try:
+            Path(self.path).unlink()
+        except OSError:
+            pass  # the folder was removed, or swept
+        self._socket.close()
+        service.leave(self)
+
+    def close_in_child(self) -> None:
+        """Close the child's copy; the socket is the parent's."""
+        self._socket.close()
+
+
+class Host:
+    """What the ports of this process share.
+
+    Attributes:
+        directory: the names.
+        node: the links.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.directory: Directory = Directory()
+        self.node: Node = Node(settings or Settings(), find=self._find, admits=_refusal)
+        self._lock = Lock()
+        self._listener: Listener | None = None
+        self._ports: weakref.WeakValueDictionary[bytes, MessagePort] = weakref.WeakValueDictionary()
+        self._named: set[bytes] = set()
+
+    def publish(self, port: MessagePort, name: str) -> Record:
+        """Let the name stand for the port.
+
+        Raises:
+            NameInUseError: it stands for another that lives.
+            TransportError: the runtime folder, or the socket in it, cannot be used.
+        """
+        with self._lock:
+            if self._listener is None:
+                self.directory.prepare()
+                self._listener = Listener(self)
+            listener = self._listener
+            record = Record(
+                name=name,
+                socket=listener.name,
+                port_id=secrets.token_bytes(16),
+                incarnation=self.node.incarnation,
+                pid=os.getpid(),
+                start_time=process_start_time(os.getpid()),
+            )
+            try:
+                self._ports[record.port_id] = port
+                self.directory.claim(record)
+                self._named.add(record.port_id)
+            except BaseException:
+                self._ports.pop(record.port_id, None)
+                self._close_unused()
+                raise
+            return record
+
+    def withdraw(self, record: Record) -> None:
+        """The name stands for the port no more."""
+        with self._lock:
+            self._ports.pop(record.port_id, None)
+            self._named.discard(record.port_id)
+            try:
+                self.directory.remove(record)
+            except TransportError as error:
+                logger.warning("the name %r could not be taken back: %s", record.name, error)
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        if not self._named and self._listener is not None:
+            listener, self._listener = self._listener, None
+            listener.close()
+
+    def local(self, record: Record) -> MessagePort | None:
+        """The port behind a record of this very process."""
+        if record.incarnation != self.node.incarnation:
+            return None
+        return self._ports.get(record.port_id)
+
+    def _find(self, port_id: bytes) -> MessagePort | None:
+        return self._ports.get(port_id)
+
+    def link_to(self, record: Record) -> Link:
+        """The link to the process that has a name; made if there is none.
+
+        Raises:
+            NameNotFoundError: that process has ended.
+        """
+        link = self.node.link_to(record.incarnation)
+        if link is None:
+            link = self.dial(record)
+        return link
+
+    def dial(self, record: Record) -> Link:
+        """A new link to the process that has a name."""
+        channel = self._connect(record)
+        link = self.node.dial(channel)
+        link.incarnation = record.incarnation
+        return link
+
+    def _connect(self, record: Record) -> UnixChannel:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            connection.setblocking(False)
+            connection.connect(str(self.directory.path / record.socket))
+        except BlockingIOError as error:
+            connection.close()
+            raise TransportError(
+                f"process {record.pid} does not accept connections: its backlog is full. Try "
+                "again, and see whether it is stopped"
+            ) from error
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            connection.close()
+            raise NameNotFoundError(
+                f"the owner of {record.name!r}, process {record.pid}, has ended: start it again, "
+                "or wait for the name"
+            ) from error
+        except OSError as error:
+            connection.close()
+            raise TransportError(
+                f"process {record.pid} cannot be connected to: {error.strerror}"
+            ) from error
+        return UnixChannel(connection)
+
+
+def _refusal(sender: Sender | None) -> str:
+    """Why a peer is refused, or ""."""
+    if sender is None:
+        return "the kernel does not say who it is"
+    if sender.uid not in _allowed_uids():
+        return (
+            f"user {sender.uid} may not connect to user {os.getuid()}: add the number to "
+            f"{ALLOWED_UIDS}"
+        )
+    return ""
+
+
+def _allowed_uids() -> set[int]:
+    text = os.environ.get(ALLOWED_UIDS, "")
+    return {os.getuid(), *[int(part) for part in text.split(",") if part.strip().isdigit()]}
+
+
+_lock = Lock()
+_host: Host | None = None
+
+
+def host() -> Host:
+    """This process's."""
+    global _host
+    with _lock:
+        if _host is None:
+            _host = Host()
+        return _host
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _host
+    _lock = Lock()
+    _host = None
+
+
+_fork.call_in_child(_after_fork_in_child)
