@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -32,8 +33,12 @@ def serve(address: str, control: Control, delegate: Any) -> None:
 
 @contextmanager
 def _remote(address: str) -> Iterator[Any]:
+    """A handle, and its link: that would outlive the handle, as it serves whole processes."""
+    host = importlib.import_module("portkit_transports.message.host").host()
     with port_class().remote(address) as port:
         yield port
+    for link in host.node.links:
+        link.close()
 
 
 def serve_calls(address: str, control: Control) -> None:
@@ -118,17 +123,23 @@ def serve_many(address: str, control: Control, *_: str) -> None:
 
 @contextmanager
 def connect_once(address: str) -> Iterator[Once]:
-    """A new handle each time; the link ends with the last one."""
+    """A new handle and a new link each time.
+
+    The process has a name of its own meanwhile, and so keeps portkit's service thread, as pyzmq
+    keeps its context: what is started once is not a connection's.
+    """
 
     def once() -> None:
         with _remote(address) as port:
             port.request(PAYLOAD)
 
-    yield once
+    with port_class()(f"{address}-client"):
+        yield once
 
 
 def crowd(address: str, control: Control, count: str) -> None:
     """Processes that asked once, and so have a link."""
+    port_class()  # imported once, not by each of them
     gather(control, int(count), partial(_join, address))
 
 
