@@ -214,7 +214,7 @@ class Link:
     # Endings.
 
     def refuse(self, error: PortError) -> None:
-        """Close because of what the peer is or did; if it was not greeted yet it gets the reason."""
+        """Close because of what the peer is or did; ungreeted, it gets the reason."""
         logger.warning("%r is closed: %s", self, error)
         if not self.incoming.greeted:
             with self.lock:

@@ -45,7 +45,7 @@ class Outbox:
     __slots__ = ("_by_target", "_channel", "_flushing", "_numbers", "_queue", "_streams", "size")
 
     def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+        self._channel: Channel | None = channel
         self._queue: deque[tuple[bytes | memoryview, Sequence[int]]] = deque()
         self._streams: deque[_Stream] = deque()
         self._by_target: dict[int, _Stream] = {}
@@ -66,7 +66,7 @@ class Outbox:
         """
         if not self.size and len(frame) <= PART_SIZE:
             try:
-                written = self._channel.write(frame, descriptors)
+                written = self._open().write(frame, descriptors)
             except BlockingIOError:
                 written = 0
             if written == len(frame):
@@ -120,7 +120,7 @@ class Outbox:
                 elif len(self._queue) > 1:
                     self._join()
                 data, descriptors = self._queue[0]
-                written = self._channel.write(data, descriptors)
+                written = self._open().write(data, descriptors)
                 self.size -= written
                 for fd in descriptors:
                     os.close(fd)
@@ -134,8 +134,13 @@ class Outbox:
             self._flushing = False
         return not self.size
 
+    def _open(self) -> Channel:
+        assert self._channel is not None, "the link looks whether it is closed"
+        return self._channel
+
     def close(self) -> None:
-        """Drop what is left."""
+        """Drop what is left, and the channel."""
+        self._channel = None
         waiting = list(self._queue)
         for stream in self._streams:
             waiting += stream.behind

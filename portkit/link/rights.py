@@ -126,6 +126,10 @@ class Import:
             self.link.note_release(self.number, self.received)
 
 
+def _nothing() -> None:
+    return None
+
+
 class Export:
     """A right of the peer's to send to a port of this side.
 
@@ -203,6 +207,11 @@ class Export:
         port._admit(envelope)
         if not self.settled:
             self.link.reading.settle(self, port)
+
+    def end(self) -> None:
+        """The right is no more: let go of the port that is relayed to."""
+        self._port = _nothing
+        self._relay = None
 
     # As the origin of the messages that came by it.
 

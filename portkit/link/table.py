@@ -126,6 +126,7 @@ class RightsTable:
             if self.exports.pop(export.number, None) is None:
                 return
             self._forget_relay(export)
+            export.end()
             self._link.write_quietly(frames.dead(export.number))
 
     def unsettle_exports(self) -> None:
@@ -215,6 +216,7 @@ class RightsTable:
 
     def _drop(self, export: Export) -> None:
         port = export.port
+        export.end()
         if port is not None:
             port._drop_sender(export, service.loop())  # type: ignore[attr-defined]
 
