@@ -10,6 +10,7 @@ a class of Python's own can export a buffer only since 3.12.)
 
 from __future__ import annotations
 
+import gc
 import mmap
 from collections.abc import Callable
 from pickle import PickleBuffer
@@ -19,7 +20,7 @@ from portkit import _fork
 
 
 class Lease(ref[memoryview]):
-    """A weak reference to a view's base; it must be kept for its end to be told.
+    """A weak reference to a view's base.
 
     Attributes:
         key: the segment it is of.
@@ -27,12 +28,22 @@ class Lease(ref[memoryview]):
         spent: whether the buffer was sent.
     """
 
-    __slots__ = ("_generation", "key", "on_end", "spent")
+    __slots__ = ("_anchor", "_generation", "key", "on_end", "spent")
 
     key: int
     on_end: Callable[[Lease], object]
     spent: bool
+    _anchor: object
     _generation: int
+
+
+_leases: dict[int, Lease] = {}
+"""Those whose views are alive, by their own id.
+
+A collector that finds a view in a cycle then does not find its base there too. It would tell of
+the end too early, before the cycle's finalizers ran, and before Python 3.12.7 it would crash on a
+memoryview that another one exports from (gh-77894).
+"""
 
 
 def lend(
@@ -49,7 +60,11 @@ def lend(
     lease.on_end = on_end
     lease.spent = False
     lease._generation = _fork.generation
-    return memoryview(PickleBuffer(base)), lease  # exports from the base itself: see the module
+    view = memoryview(PickleBuffer(base))  # exports from the base itself, which memoryview() skips
+    # What all slices share, and what holds the base until the last of them is gone.
+    lease._anchor = gc.get_referents(view)
+    _leases[id(lease)] = lease
+    return view, lease
 
 
 def leases_of(view: memoryview) -> list[Lease]:
@@ -61,5 +76,6 @@ def leases_of(view: memoryview) -> list[Lease]:
 
 
 def _end(lease: Lease) -> None:
+    _leases.pop(id(lease), None)
     if lease._generation == _fork.generation:
         lease.on_end(lease)
