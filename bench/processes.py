@@ -173,7 +173,7 @@ BENCHMARKS = (
             ),
             Contender(_C, c_floor.one_way, missing_compiler),
         ),
-        size=50_000,
+        size=30_000,
         quick_size=1000,
     ),
     Benchmark(
@@ -192,6 +192,21 @@ BENCHMARKS = (
     ),
     _large("process-1MiB", 1, size=100, quick_size=5),
     _large("process-64MiB", 64, size=6, quick_size=1),
+    Benchmark(
+        name="process-in-place",
+        title="A buffer of portkit's, written in place (two pages), sent, and acknowledged",
+        figures=LARGE,
+        contenders=tuple(
+            Contender(
+                f"{kibibytes // 1024} MiB" if kibibytes >= 1024 else f"{kibibytes} KiB",
+                partial(measure.large, Way(ours.serve_large, ours.call_in_place), kibibytes << 10),
+                missing_message_port,
+            )
+            for kibibytes in (256, 1 << 10, 16 << 10, 64 << 10, 256 << 10)
+        ),
+        size=200,
+        quick_size=5,
+    ),
     Benchmark(
         name="process-connections",
         title="Connect, get an answer, close: one after the other",
