@@ -104,8 +104,11 @@ class _Service:
             _thread.end_current()
 
     def end(self) -> None:
-        self._keep_alive.invalidate()
-        self.loop.perform(self.loop.stop)
+        try:
+            self._keep_alive.invalidate()
+            self.loop.perform(self.loop.stop)
+        except LoopEndedError:
+            pass  # between the two: the loop found itself empty
 
     def look_after(self, link: LookedAfter) -> None:
         self.unread[link] = link.reading.reads
