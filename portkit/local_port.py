@@ -467,9 +467,9 @@ class LocalPort(Port):
             self._handlers.append(listener)
         return True
 
-    def _admit(self, envelope: Envelope) -> None:
-        """For links: queue a message that came by a right with room granted for it."""
-        self._mailbox.admit(envelope)
+    def _admit(self, envelopes: Sequence[Envelope]) -> None:
+        """For links: queue messages that came by a right with room granted for them."""
+        self._mailbox.admit(envelopes)
 
     def _reader(self) -> Reader | None:
         """The link to read while waiting for a message, where there is just one to come by."""

@@ -113,8 +113,8 @@ class Mailbox:
             raise
         return len(envelopes)
 
-    def admit(self, envelope: Envelope) -> None:
-        """Append one envelope that a link granted room for; the limit was seen to there.
+    def admit(self, envelopes: Sequence[Envelope]) -> None:
+        """Append envelopes that a link granted room for; the limit was seen to there.
 
         Raises:
             InvalidPortError: closed.
@@ -122,7 +122,7 @@ class Mailbox:
         with self.lock:
             if self.closed:
                 raise InvalidPortError(_CLOSED)
-            self.queue.append(envelope)
+            self.queue.extend(envelopes)
             if self.signalled:
                 return
             self.signalled = True

@@ -58,7 +58,10 @@ class Limits(NamedTuple):
 class Sink(Protocol):
     """Where frames go."""
 
-    def on_message(  # noqa: PLR0917 - called for every message
+    def on_simple(self, kind: int, msgid: int, target: int, once: int, data: bytes) -> None:
+        """A MESSAGE or REPLY whose one component is data; ``once`` is 0 where it is no request."""
+
+    def on_message(  # noqa: PLR0917 - the fields of a frame, in their order
         self,
         kind: int,
         flags: int,
@@ -66,9 +69,8 @@ class Sink(Protocol):
         target: int,
         once: int,
         parts: list[bytes | Entry],
-        size: int,
     ) -> None:
-        """A MESSAGE or REPLY: each of its parts is data, or what the table says."""
+        """A MESSAGE or REPLY with a table: each of its parts is data, or what the table says."""
 
     def on_frame(self, frame: Frame) -> None:
         """Any other frame."""
@@ -166,13 +168,16 @@ class Decoder:
                         f"a message has at least {MESSAGE_SIZE} bytes, not {length}"
                     )
                 msgid, target, once = MESSAGE.unpack_from(data, start)[4:]
+                if bool(flags & REQUEST) != bool(once):
+                    raise ProtocolError("a request, and nothing else, has a send-once right")
                 if flags & SIMPLE:
                     if flags & ~(SIMPLE | REQUEST) or count != 1:
                         raise ProtocolError(f"flags {flags:#x} do not go together")
-                    parts: list[bytes | Entry] = [bytes(data[start + MESSAGE_SIZE : stop])]
+                    body = bytes(data[start + MESSAGE_SIZE : stop])
+                    self._sink.on_simple(kind, msgid, target, once, body)
                 else:
                     parts = self._table(data[start:stop], flags, count)
-                self._sink.on_message(kind, flags, msgid, target, once, parts, length)
+                    self._sink.on_message(kind, flags, msgid, target, once, parts)
             elif kind == _PART:
                 self._add_part(data[start:stop], flags)
             else:
@@ -216,6 +221,8 @@ class Decoder:
         """Collect the parts of a message that comes in several frames, and pass it on whole."""
         if len(frame) <= PART_HEAD or flags & ~LAST:
             raise ProtocolError("a part of a message has a stream, and bytes of the message")
+        if not self.greeted:
+            raise ProtocolError("a part of a message came before the greeting")
         stream = int.from_bytes(frame[HEADER_SIZE:PART_HEAD], "little")
         collected = self._parts.get(stream)
         if collected is None:

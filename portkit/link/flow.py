@@ -10,6 +10,7 @@ from portkit.message import Component
 
 WINDOW = 1 << 20
 """Bytes that one right may have unread at the receiver."""
+HALF_WINDOW = WINDOW // 2
 FIRST_WINDOW = 1 << 16
 """Bytes of the one message that a freshly dialled right may send before the peer has answered."""
 LARGEST_COST = 1 << 19
@@ -19,6 +20,9 @@ _LARGEST_COMPONENT = 1 << 16
 
 def cost(components: tuple[Component, ...]) -> int:
     """The bytes that a message takes of a window; both sides reckon the same."""
+    if len(components) == 1 and type(components[0]) is bytes:  # the usual case
+        size = len(components[0])
+        return size if size < _LARGEST_COMPONENT else _LARGEST_COMPONENT
     total = 0
     for component in components:
         if type(component) is bytes:

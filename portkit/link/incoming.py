@@ -16,13 +16,15 @@ from portkit.errors import BecameInvalidError, InvalidPortError, PortError, Prot
 from portkit.link import frames, greeting
 from portkit.link.channel import Channel
 from portkit.link.decoder import Decoder
-from portkit.link.frames import REQUEST, SIMPLE, Entry, Frame, Kind
+from portkit.link.frames import Entry, Frame, Kind
+from portkit.link.once import RemoteAnswer
 from portkit.link.transfer import resolve
 from portkit.message import Component, Envelope, Sender
 from portkit.port import Port, ReplyPort
 
 if TYPE_CHECKING:
     from portkit.link.link import Link
+    from portkit.link.rights import Export
 
 _REPLY = int(Kind.REPLY)
 _GREETINGS = (Kind.HELLO, Kind.WELCOME, Kind.REFUSED)
@@ -55,6 +57,8 @@ class Incoming:
         "_dialled",
         "_exports",
         "_link",
+        "_run",
+        "_run_export",
         "bytes_read",
         "greeted",
     )
@@ -67,6 +71,8 @@ class Incoming:
         self._decoder = Decoder(self, limits)
         self._descriptor_limit = limits.descriptors + _MOST_DESCRIPTORS
         self._busy = Lock()
+        self._run: list[Envelope] = []
+        self._run_export: Export | None = None
         self.greeted: bool = False
         self.bytes_read: int = 0
 
@@ -112,6 +118,7 @@ class Incoming:
                     self._link.close("the peer has ended" if whole else "it broke off in mid-frame")
                     return
                 decoder.received(scratch, size)
+                self._pass_run()
                 if size < len(buffer):
                     return
         finally:
@@ -122,6 +129,8 @@ class Incoming:
         pending.extend(descriptors)
         if len(pending) > self._descriptor_limit:
             raise ProtocolError(f"{len(pending)} descriptors came without frames that count them")
+        if self._link.is_closed:  # perhaps after close() had looked
+            self.close()
 
     def claim_descriptor(self) -> int:
         """The next of the descriptors that came along."""
@@ -137,7 +146,28 @@ class Incoming:
 
     # Messages.
 
-    def on_message(  # noqa: PLR0917 - called for every message
+    def on_simple(self, kind: int, msgid: int, target: int, once: int, data: bytes) -> None:
+        """A message of one piece of data came; see :class:`portkit.link.decoder.Sink`.
+
+        Those that come together for one port are put into its queue together.
+        """
+        if not self.greeted:
+            raise ProtocolError("a message came before the greeting")
+        reply_port = ReplyPort(RemoteAnswer(self._link, once)) if once else None
+        if kind == _REPLY:
+            self._pass_run()
+            self._on_reply(target, (msgid, (data,), reply_port, self))
+            return
+        export = self._exports.get(target)
+        if export is None:
+            self._on_stray(target, reply_port)
+            return
+        if export is not self._run_export:
+            self._pass_run()
+            self._run_export = export
+        self._run.append((msgid, (data,), reply_port, export))
+
+    def on_message(  # noqa: PLR0917 - the fields of a frame, in their order
         self,
         kind: int,
         flags: int,
@@ -145,33 +175,39 @@ class Incoming:
         target: int,
         once: int,
         parts: list[bytes | Entry],
-        size: int,
     ) -> None:
-        """A message or an answer came; see :class:`portkit.link.decoder.Sink`."""
+        """Any other message, or answer, came; see :class:`portkit.link.decoder.Sink`."""
         if not self.greeted:
             raise ProtocolError("a message came before the greeting")
-        components: tuple[Component, ...]
-        reply_port: Port | None = None
-        if flags & SIMPLE:
-            components = (parts[0],)  # type: ignore[assignment]
-        else:
-            components, reply_port = resolve(self._link, parts, flags)
-        if flags & REQUEST:
-            reply_port = self._link.table.reply_port(once)
+        self._pass_run()
+        components, reply_port = resolve(self._link, parts, flags)
+        if once:
+            reply_port = ReplyPort(RemoteAnswer(self._link, once))
         if kind == _REPLY:
             self._on_reply(target, (msgid, components, reply_port, self))
             return
         export = self._exports.get(target)
         if export is None:
-            self._link.table.check_handed_out(target)
-        else:
-            try:
-                export.receive((msgid, components, reply_port, export))
-                return
-            except InvalidPortError:
-                pass
-        if type(reply_port) is ReplyPort:
-            reply_port.fail(BecameInvalidError("the port ended before the request reached it"))
+            self._on_stray(target, reply_port)
+            return
+        self._run_export = export
+        self._run.append((msgid, components, reply_port, export))
+
+    def _pass_run(self) -> None:
+        """Put the messages that came for one port into its queue."""
+        export = self._run_export
+        if export is None:
+            return
+        run, self._run, self._run_export = self._run, [], None
+        try:
+            export.receive(run)
+        except InvalidPortError:
+            for envelope in run:
+                _refuse(envelope[2])
+
+    def _on_stray(self, target: int, reply_port: Port | None) -> None:
+        self._link.table.check_handed_out(target)
+        _refuse(reply_port)
 
     def _on_reply(self, number: int, envelope: Envelope) -> None:
         reply_port = self._link.table.claim_once(number)
@@ -196,6 +232,7 @@ class Incoming:
         """A frame came that is no message; see :class:`portkit.link.decoder.Sink`."""
         if not self.greeted and frame.kind not in _GREETINGS:
             raise ProtocolError(f"a {frame.kind.name} frame came before the greeting")
+        self._pass_run()
         _HANDLERS[frame.kind](self, frame)
 
     def _on_hello(self, frame: Frame) -> None:
@@ -226,10 +263,17 @@ class Incoming:
 
     def _on_ping(self, frame: Frame) -> None:
         with self._link.lock:
-            self._link.write_quietly(frames.pong())
+            if not self._link.outbox.size:  # else it hears from here anyway, once it reads
+                self._link.write_quietly(frames.pong())
 
     def _on_pong(self, frame: Frame) -> None:
         """Hearing it was all that was wanted."""
+
+
+def _refuse(reply_port: Port | None) -> None:
+    """The port of a message has ended; whoever asked there is to know."""
+    if type(reply_port) is ReplyPort:
+        reply_port.fail(BecameInvalidError("the port ended before the request reached it"))
 
 
 _HANDLERS: dict[Kind, Callable[[Incoming, Frame], None]] = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from portkit._wakeup import Reader, Waiter
 from portkit.errors import InvalidPortError, ProtocolError
-from portkit.link.flow import WINDOW, cost
+from portkit.link.flow import HALF_WINDOW, WINDOW, cost
 from portkit.link.relay import RELAY_WINDOW, Relay
 from portkit.link.remote_port import RemotePort
 from portkit.local_port import LocalPort
@@ -145,6 +145,7 @@ class Export:
 
     __slots__ = (
         "__weakref__",
+        "_half",
         "_messages",
         "_port",
         "_relay",
@@ -177,6 +178,7 @@ class Export:
             self.window = RELAY_WINDOW
             self._port = lambda: port
             self._relay = Relay(port, self.taken)
+        self._half = (self.window + 1) // 2
         self.allowance: int = self.window
         self.allowance_size: int = WINDOW
 
@@ -185,26 +187,27 @@ class Export:
         """The port, unless it is gone."""
         return self._port()
 
-    def receive(self, envelope: Envelope) -> None:
-        """Put a message that came into the port's queue, or on its way onward.
+    def receive(self, envelopes: list[Envelope]) -> None:
+        """Put messages that came into the port's queue, or on their way onward.
 
         Raises:
             InvalidPortError: the port has ended.
-            ProtocolError: there was no room granted for it.
+            ProtocolError: there was no room granted for them.
         """
-        size = cost(envelope[1])
-        self.allowance -= 1
-        self.allowance_size -= size
+        for envelope in envelopes:
+            self.allowance_size -= cost(envelope[1])
+        self.allowance -= len(envelopes)
         if self.allowance < 0 or self.allowance_size < 0:
             raise ProtocolError(f"the peer sends to right {self.number} without room granted")
         if self._relay is not None:
-            self._relay.put(envelope)
+            for envelope in envelopes:
+                self._relay.put(envelope)
             return
         port = self._port()
         if port is None:
             raise InvalidPortError("the port is gone")
         assert isinstance(port, LocalPort), "others are relayed to"
-        port._admit(envelope)
+        port._admit(envelopes)
         if not self.settled:
             self.link.reading.settle(self, port)
 
@@ -224,7 +227,7 @@ class Export:
         """A message was taken: grant its room again, half a window at a time."""
         self._messages += 1
         self._size += cost(components)
-        if self._messages * 2 >= self.window or self._size * 2 >= WINDOW:
+        if self._messages >= self._half or self._size >= HALF_WINDOW:
             messages, size = self._messages, self._size
             self._messages = self._size = 0
             self.link.sending.grant(self, messages, size)

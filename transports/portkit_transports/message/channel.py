@@ -16,7 +16,8 @@ _INT_SIZE = array("i").itemsize
 _MOST_DESCRIPTORS = 253
 """SCM_MAX_FD of Linux: no message of the kernel's brings more."""
 _ANCILLARY = socket.CMSG_LEN(_MOST_DESCRIPTORS * _INT_SIZE)
-_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_FLAGS = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+_CUT_OFF = int(socket.MSG_CTRUNC)  # an int: the enum's arithmetic costs as much as the reading
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -27,12 +28,13 @@ class UnixChannel:
         connection: which it owns from now on.
     """
 
-    __slots__ = ("__weakref__", "_send", "_socket", "carries_descriptors", "sender")
+    __slots__ = ("__weakref__", "_receive", "_send", "_socket", "carries_descriptors", "sender")
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._socket = connection
         self._send = connection.send
+        self._receive = connection.recvmsg_into
         self.carries_descriptors: bool = True
         self.sender: Sender | None = peer_of(connection)
         _fork.close_in_child(self)
@@ -43,14 +45,14 @@ class UnixChannel:
 
     def read(self, buffer: memoryview) -> tuple[int, Sequence[int]]:
         """As the protocol says. Descriptors that the kernel cut off are an error."""
-        size, ancillary, flags, _ = self._socket.recvmsg_into([buffer], _ANCILLARY, _FLAGS)
-        if not ancillary and not flags & socket.MSG_CTRUNC:
+        size, ancillary, flags, _ = self._receive([buffer], _ANCILLARY, _FLAGS)
+        if not ancillary and not flags & _CUT_OFF:
             return size, ()
         found = array("i")
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 found.frombytes(data[: len(data) - len(data) % _INT_SIZE])
-        if flags & socket.MSG_CTRUNC:
+        if flags & _CUT_OFF:
             for fd in found:
                 os.close(fd)
             raise OSError("descriptors were cut off: this process has too many open")
