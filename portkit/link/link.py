@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from portkit import _fork
 from portkit._report import logger
-from portkit.errors import BecameInvalidError, PortError
+from portkit.errors import BecameInvalidError, PortError, TransportError
 from portkit.link import frames, service
 from portkit.link.channel import Channel
 from portkit.link.decoder import Limits
@@ -73,11 +73,15 @@ class Link:
         self.incoming: Incoming = Incoming(self, dialled=dialled)
         self.reading: Reading = Reading(self)
         self._write_error: OSError | None = None
-        loop = service.join(self)
         self.service_source: service.ServiceSource = service.ServiceSource(
             channel.fileno(), self._serve
         )
-        loop._add(self.service_source, DEFAULT_MODE)
+        loop = service.join(self)
+        try:
+            loop._add(self.service_source, DEFAULT_MODE)
+        except BaseException:
+            service.leave(self)
+            raise
         if dialled:
             self.outbox.add(frames.record(Kind.HELLO, node.greeting()))
 
@@ -94,7 +98,10 @@ class Link:
                 except BecameInvalidError:
                     return
         if self.service_source.is_reader:
+            home = self.reading.waiting_home
             self.incoming.read()
+            if home is not None:
+                self.reading.give_back(home)
 
     # Writing. Under the lock.
 
@@ -115,11 +122,39 @@ class Link:
             raise
         if self.outbox.size:
             self.service_source.watch_writing(wanted=True)
+            if self.outbox.burden > self.node.settings.unread_limit:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        error = TransportError(
+            f"the peer leaves over {self.node.settings.unread_limit} bytes unread that are for it"
+        )
+        logger.warning("%r is closed: %s", self, error)
+        self.outbox.close()
+        self._write_error = OSError(str(error))
+        self.close_later(str(error))
+        raise BecameInvalidError(f"the connection was lost: {error}")
+
+    def check_in_step(self, error: BaseException) -> None:
+        """Close, where a signal handler raised between what has to be done together."""
+        if not isinstance(error, Exception):
+            self.close_later(_INTERRUPTED)
 
     def write_quietly(self, frame: bytes, descriptors: Sequence[int] = ()) -> None:
         """Write what nobody waits for: that the connection is lost is told in another way."""
         try:
             self.write(frame, 0, descriptors)
+        except BecameInvalidError:
+            pass
+
+    def write_last(self, frame: bytes) -> None:
+        """As :meth:`write_quietly`, but after all that was sent before, in parts or not."""
+        if not self.outbox.in_parts:
+            self.write_quietly(frame)
+            return
+        self.outbox.add_last(frame)
+        try:
+            self.flush()
         except BecameInvalidError:
             pass
 

@@ -35,6 +35,8 @@ class Settings(NamedTuple):
         max_links_per_process: of one peer process.
         max_rights: ports that one peer may open by address.
         greeting_timeout: seconds in which a new connection must have been greeted.
+        unread_limit: bytes of answers and other frames, for which senders do not wait, that may
+            lie unread by a peer before it loses its link.
     """
 
     limits: Limits = Limits()
@@ -46,6 +48,7 @@ class Settings(NamedTuple):
     max_links_per_process: int = 64
     max_rights: int = 1 << 16
     greeting_timeout: float = 5.0
+    unread_limit: int = 1 << 28
 
 
 class Node:
@@ -92,7 +95,12 @@ class Node:
     def accept(self, channel: Channel) -> Link:
         """A link for a connection that a peer made; the peer has to greet."""
         link = self._add(Link(self, channel, dialled=False))
-        link.reading.adopt()
+        try:
+            self.check_peer(link)
+        except AuthenticationError as error:
+            link.refuse(error)
+        else:
+            link.reading.look_after()
         return link
 
     def dial(self, channel: Channel) -> Link:
@@ -119,6 +127,8 @@ class Node:
 
     def _expire(self, link: Link) -> None:
         self._timers.pop(link, None)
+        if link.incoming.greeted:
+            return
         link.refuse(
             AuthenticationError(f"the peer did not greet within {self.settings.greeting_timeout} s")
         )

@@ -1,9 +1,10 @@
 """Who reads a link: at most one thread at a time, and as a rule the one that waits for it.
 
 The role belongs to a thread that blocks until something comes by the link; else to the run loop
-that serves the ports of this link; else, after a moment, to the service thread. A caller takes the
-role from a loop, and gives it back; further callers sleep until the reader wakes them, with what
-they wait for or with the role. Reading fills mailboxes and never runs a callback.
+that serves the ports of this link; else, after a moment, to the service thread, which also stands
+in for a loop that is in a long callback or does not run. A caller takes the role from a loop, and
+gives it back; further callers sleep until the reader wakes them, with what they wait for or with
+the role. Reading fills mailboxes and never runs a callback.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from portkit.runloop.poller import READ
 from portkit.runloop.pump import PumpSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portkit.link.link import Link
     from portkit.link.rights import Export
     from portkit.local_port import LocalPort
@@ -105,8 +108,7 @@ class Reading:
             self._reader = self._callers.popleft()
             self._reader.ring()
         elif (source := self._temporary or self._home) is not None:
-            self._reader = source
-            source.watch(READ)
+            self._hand_to(source)
         else:
             self._reader = None
             if self._shared:
@@ -127,10 +129,51 @@ class Reading:
         self._reader = source
         source.watch(READ)
 
+    def look_after(self) -> None:
+        """On the service thread: read, unless a thread waits at the link or its loop does."""
+        with self._link.lock:
+            for source in (self._home, self._temporary):
+                if source is not None:
+                    source.is_guarded = False  # first: a wait that ends from now on says so
+            reader = self._reader
+            if self._link.is_closed or isinstance(reader, Waiter):
+                return
+            if reader is None:
+                self._adopt()
+            elif reader is not self._link.service_source and not reader.is_awaited:
+                reader.watch(0)
+                self._adopt()
+
     @property
-    def has_reader(self) -> bool:
-        """Whether anybody reads now."""
-        return self._reader is not None
+    def waiting_home(self) -> PumpSource | None:
+        """Where a run loop waits that is to read, and so need not be stood in for."""
+        source = self._temporary or self._home
+        return source if source is not None and source.is_awaited else None
+
+    def give_back(self, source: PumpSource) -> None:
+        """On the service thread: the run loop waited, so from now on it reads again."""
+        with self._link.lock:
+            current = self._temporary or self._home
+            if self._reader is self._link.service_source and source is current:
+                self._link.service_source.watch(0)
+                self._hand_to(source)
+
+    def _hand_to(self, source: PumpSource) -> None:
+        self._reader = source
+        source.watch(READ)
+        self._guard(source)
+
+    def _guard(self, source: PumpSource) -> None:
+        """Its loop may be in a callback, or not run: have the service thread look in a moment."""
+        if not source.is_guarded:
+            source.is_guarded = True
+            service.look_after(self._link)
+
+    def _new_source(self, fd: int, lost: Callable[[], None] = lambda: None) -> PumpSource:
+        source = PumpSource(
+            fd, self._link.read, interest=0, lost=lost, leaving=lambda: self._guard(source)
+        )
+        return source
 
     # The run loop that serves the ports.
 
@@ -164,7 +207,7 @@ class Reading:
             return
         home = self._home
         if home is None:
-            home = PumpSource(channel.fileno(), self._link.read, interest=0, lost=self._loop_lost)
+            home = self._new_source(channel.fileno(), self._loop_lost)
         try:
             for slot in port._slots:
                 if not home.is_in(slot.mode):
@@ -175,8 +218,7 @@ class Reading:
         if self._reader is not home and not isinstance(self._reader, Waiter):
             if self._reader is not None:
                 self._reader.watch(0)
-            self._reader = home
-            home.watch(READ)
+            self._hand_to(home)
 
     def _move_out(self) -> None:
         home, self._home, self._loop = self._home, None, None
@@ -201,14 +243,13 @@ class Reading:
             found = loop._table.ensure(mode)
             if self._home is not None and self._home.is_in(found):
                 return None
-            source = PumpSource(channel.fileno(), self._link.read, interest=0)
+            source = self._new_source(channel.fileno())
             loop._add(source, mode)
             self._temporary = source
             if not isinstance(self._reader, Waiter):
                 if self._reader is not None:
                     self._reader.watch(0)
-                self._reader = source
-                source.watch(READ)
+                self._hand_to(source)
             return source
 
     def stop_reading(self, source: PumpSource | None) -> None:

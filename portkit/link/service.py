@@ -21,7 +21,7 @@ from portkit.runloop.poller import READ, WRITE
 from portkit.runloop.pump import PumpSource
 
 _LOOK_AFTER = 0.02
-"""Seconds for which a link may be without a reader before the service thread becomes it."""
+"""Seconds for which a link may be neglected before the service thread reads it."""
 _START = 30.0
 """Seconds for the thread to start; only a machine at its end needs more."""
 
@@ -43,13 +43,8 @@ class ReadingState(Protocol):
 
     reads: int
 
-    @property
-    def has_reader(self) -> bool:
-        """Whether anybody reads now."""
-        ...
-
-    def adopt(self) -> None:
-        """Have the service thread read, if nobody does."""
+    def look_after(self) -> None:
+        """The link was not read for a moment: have the service thread read, if nobody will."""
 
 
 class ServiceSource(PumpSource):
@@ -121,13 +116,11 @@ class _Service:
 
     def _look(self, timer: Timer) -> None:
         for link, reads in list(self.unread.items()):
-            if link.reading.has_reader:
-                self.unread.pop(link, None)
-            elif link.reading.reads != reads:
+            if link.reading.reads != reads:
                 self.unread[link] = link.reading.reads
             else:
                 self.unread.pop(link, None)
-                link.reading.adopt()
+                link.reading.look_after()
         if not self.unread:
             timer.invalidate()
             self._looking = False
@@ -183,7 +176,10 @@ def loop() -> RunLoop | None:
 
 
 def look_after(link: LookedAfter) -> None:
-    """Nobody reads the link now; if that stays so for a moment, the service thread does."""
+    """Perhaps nobody reads the link; if that is so in a moment, the service thread does.
+
+    Nobody does whose run loop does not run, or is in a long callback.
+    """
     service = _service
     if service is not None:
         try:

@@ -251,6 +251,10 @@ def _rested(
 ) -> list[tuple[int, int]]:
     loop._waiter.armed = None
     loop._is_waiting = False
+    if pumps := activation.mode.pumps:
+        for pump in list(pumps.values()):
+            if not pump.is_guarded:
+                pump.leaving()
     if loop._woken:
         loop._woken = False
         activation.took_wake = True

@@ -21,11 +21,15 @@ class PumpSource(Item):
     Args:
         fd: an open descriptor, which stays the caller's.
         pump: called without arguments on the loop's thread; never raises an ``Exception``.
-        lost: called when the loop's thread ends.
         interest: what to watch for, ``READ`` or ``WRITE`` of the poller, or 0 for now.
+        lost: called when the loop's thread ends.
+        leaving: called when the loop ends a wait, about to run callbacks, unless ``is_guarded``.
+
+    Attributes:
+        is_guarded: somebody sees to it that the descriptor is not neglected during callbacks.
     """
 
-    __slots__ = ("_lost", "_modes", "fd", "interest", "pump")
+    __slots__ = ("_lost", "_modes", "fd", "interest", "is_guarded", "leaving", "pump")
 
     kind = "pump"
     keeps_mode_alive = False
@@ -37,8 +41,11 @@ class PumpSource(Item):
         *,
         interest: int,
         lost: Callable[[], None] = lambda: None,
+        leaving: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
+        self.leaving: Callable[[], None] = leaving
+        self.is_guarded: bool = False
         self.fd: int = fd
         self.pump: Callable[[], None] = pump
         self.interest: int = interest
@@ -59,6 +66,15 @@ class PumpSource(Item):
     def is_in(self, mode: Mode) -> bool:
         """Whether the source is in that mode."""
         return mode in self._modes
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether its loop waits now, in a mode that the source is in."""
+        for loop in self._loops:
+            activation = loop._activation
+            if loop._is_waiting and activation is not None:
+                return activation.mode in self._modes
+        return False
 
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
         loop._poller(mode).register(self.fd, self.interest)

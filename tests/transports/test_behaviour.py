@@ -1,12 +1,13 @@
-"""What every port does, whatever carries its messages. One line below adds a transport."""
+"""What every port does, whatever carries its messages. One entry below adds a transport."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from portkit import (
     BecameInvalidError,
     InvalidPortError,
     MachPort,
+    MessagePort,
     Port,
     PortError,
     PortMessage,
@@ -23,8 +25,13 @@ from portkit import (
     RunLoop,
     SendTimeoutError,
 )
+from portkit.link.link import Link
+from portkit.link.remote_port import RemotePort
+from portkit_transports.message.host import host
+from tests.link.helpers import Pair
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, Reports, eventually
+from tests.transports.message.fresh_host import fresh_host
 
 
 @dataclass
@@ -40,8 +47,44 @@ class Transport:
     handle: Callable[[Any], Port]
 
 
-TRANSPORTS = {
-    "mach": Transport(open=MachPort, handle=lambda port: port),
+@contextmanager
+def mach() -> Iterator[Transport]:
+    """Within the process."""
+    yield Transport(open=MachPort, handle=lambda port: port)
+
+
+@contextmanager
+def link() -> Iterator[Transport]:
+    """Ports reached over a link, whose two ends are both here."""
+    with Pair() as pair:
+        yield Transport(open=MachPort, handle=pair.open)
+
+
+@contextmanager
+def message() -> Iterator[Transport]:
+    """Ports reached by name: this process connects to itself, as another would."""
+    numbers = count()
+
+    def open_port(delegate: Any, *, queue_limit: int) -> MessagePort:
+        return MessagePort(f"port {next(numbers)}", delegate, queue_limit=queue_limit)
+
+    links: list[Link] = []
+
+    def handle(port: MessagePort) -> Port:
+        assert port.name is not None
+        record = host().directory.find(port.name)
+        if not links:
+            links.append(host().dial(record))
+        return RemotePort(links[0].table.open(record.port_id, record.incarnation))
+
+    with fresh_host():
+        yield Transport(open=open_port, handle=handle)
+
+
+TRANSPORTS: dict[str, Callable[[], AbstractContextManager[Transport]]] = {
+    "mach": mach,
+    "link": link,
+    "message": message,
 }
 
 
@@ -69,10 +112,10 @@ class World:
 
 
 @pytest.fixture(params=TRANSPORTS.values(), ids=list(TRANSPORTS))
-def transport(request: pytest.FixtureRequest) -> Transport:
+def transport(request: pytest.FixtureRequest, no_leftovers: None) -> Iterator[Transport]:
     """Each of them in turn."""
-    chosen: Transport = request.param
-    return chosen
+    with request.param() as chosen:
+        yield chosen
 
 
 @pytest.fixture
