@@ -476,6 +476,27 @@ def test_without_memfd_an_unlinked_file_does(
     assert "bytes but has" in (shared_memory.fault(fd, 1) or "")
 
 
+def test_a_full_file_system_is_an_error_and_no_crash(
+    pool: SegmentPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is written to once before it is mapped, where it is a file."""
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if offset >= 256 * KIB:
+            raise OSError(28, "No space left on device")
+        return len(data) // 2
+
+    before = open_descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(shared_memory, "HAS_SEALS", False)
+        patch.setattr(sys, "platform", "darwin")
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(TransportError, match="No space left"):
+            pool.allocate(MIB)
+    assert open_descriptors() == before
+    assert pool.bytes == 0
+
+
 # --- ends -----------------------------------------------------------------------------------------
 
 
