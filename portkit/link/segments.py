@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import itertools
 import mmap
-import os
 from collections import deque
 from threading import Lock
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from portkit import _fork
 from portkit._report import logger
@@ -27,112 +26,15 @@ from portkit.errors import (
 )
 from portkit.link import shared_memory
 from portkit.link.lease import Lease, leases_of, lend
+from portkit.link.segment import Block, Segment, whole_pages, with_spare_room
 
-SMALLEST_SEGMENT = 256 * 1024
-"""Bytes; smaller data shares such a segment with nothing."""
+__all__ = ["Block", "Segment", "SegmentPool"]
 
 _WASTE = 4
 """A free segment so many times too large is kept for large data while fresh memory is to be had."""
 _MAX_ID = 0xFFFFFFFF
 
 Data: TypeAlias = memoryview | bytes
-
-
-class Segment:
-    """Shared memory, mapped for writing and sealed.
-
-    Args:
-        segment_id: unsigned 32-bit.
-        size: in bytes, a multiple of the page size.
-
-    Raises:
-        OSError: the system has no memory or descriptor to give.
-
-    Attributes:
-        id: its number on the link, never used again.
-        fd: to be sent to the peer, once; -1 after that.
-        size: in bytes.
-        memory: the standing map.
-        lease: what the user holds of it.
-        lent: whether a message has it.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_announced",
-        "_holds_map",
-        "address",
-        "fd",
-        "id",
-        "lease",
-        "lent",
-        "memory",
-        "size",
-    )
-
-    def __init__(self, segment_id: int, size: int) -> None:
-        self.id: int = segment_id
-        self.size: int = size
-        self.lease: Lease | None = None
-        self.lent: bool = False
-        self._announced = False
-        self._holds_map = False
-        self.fd: int = -1
-        self.fd = shared_memory.create(size)
-        _fork.close_in_child(self)
-        try:
-            self.memory: mmap.mmap = shared_memory.map_writable(self.fd, size)
-            self._holds_map = True
-            with shared_memory.Pinned(self.memory) as pinned:
-                self.address: int = pinned.address
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def announced(self) -> bool:
-        """Whether the peer has the descriptor. Set by the link once it was sent: closes ours."""
-        return self._announced
-
-    @announced.setter
-    def announced(self, announced: bool) -> None:
-        self._announced = announced
-        if announced:
-            self._close_fd()
-
-    def close(self) -> None:
-        """Let go of the memory. What somebody still has a view of goes with the last view."""
-        self._close_fd()
-        if self._holds_map:
-            self._holds_map = False
-            try:
-                self.memory.close()
-            except BufferError:
-                pass  # views of it are alive: the map closes itself when they are gone
-
-    def close_in_child(self) -> None:
-        """As :meth:`close`; the parent's copies are its own."""
-        self.close()
-
-    def __del__(self) -> None:
-        self._close_fd()
-
-    def _close_fd(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __repr__(self) -> str:
-        state = " lent" * self.lent + " leased" * (self.lease is not None)
-        return f"<Segment {self.id} of {self.size} bytes{state or ' free'}>"
-
-
-class Block(NamedTuple):
-    """What a message says of data out of line: where it is, in bytes."""
-
-    segment: Segment
-    offset: int
-    length: int
 
 
 class SegmentPool:
@@ -246,7 +148,7 @@ class SegmentPool:
             raise TypeError(f"the size must be an int, not {type(size).__name__}")
         if size < 1:
             raise ValueError(f"a buffer has 1 byte or more, not {size}")
-        if _pages(size) > self._byte_limit:
+        if whole_pages(size) > self._byte_limit:
             raise MessageTooLargeError(
                 f"{size} bytes are over byte_limit, {self._byte_limit} bytes of memory shared with "
                 "this peer: allocate less and send several messages, or raise byte_limit"
@@ -368,7 +270,7 @@ class SegmentPool:
             key=lambda segment: segment.size,
             default=None,
         )
-        fresh = min(_rounded(size), self._byte_limit // mmap.PAGESIZE * mmap.PAGESIZE)
+        fresh = min(with_spare_room(size), self._byte_limit // mmap.PAGESIZE * mmap.PAGESIZE)
         roomy = self._bytes + fresh <= self._byte_limit
         if best is not None and (best.size <= _WASTE * fresh or not roomy):
             del self._free[best.id]
@@ -410,15 +312,3 @@ class SegmentPool:
             f"<SegmentPool {self._bytes} of {self._byte_limit} bytes, "
             f"{len(self._segments)} segments, {len(self._free)} free>"
         )
-
-
-def _pages(size: int) -> int:
-    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-
-
-def _rounded(size: int) -> int:
-    """The size of a fresh segment: eight steps to each power of two, so at most 1/8 is waste."""
-    if size <= SMALLEST_SEGMENT:
-        return _pages(SMALLEST_SEGMENT)
-    step = 1 << ((size - 1).bit_length() - 4)
-    return _pages(-(-size // step) * step)

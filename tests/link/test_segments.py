@@ -29,6 +29,7 @@ from portkit.errors import (
     TransportError,
 )
 from portkit.link import segments, shared_memory
+from portkit.link.segment import with_spare_room
 from portkit.link.segments import Block, Segment, SegmentPool
 from tests.ports.helpers import in_child
 from tests.support import PATIENCE, open_descriptors, run_on_thread
@@ -668,7 +669,7 @@ def test_descriptions(pool: SegmentPool) -> None:
 
 @pytest.mark.parametrize("size", [1, 255 * KIB, 256 * KIB, 256 * KIB + 1, MIB, MIB + 1, 77 * MIB])
 def test_little_is_wasted(size: int) -> None:
-    rounded = segments._rounded(size)
+    rounded = with_spare_room(size)
     assert rounded >= size
     assert rounded % mmap.PAGESIZE == 0
     assert rounded <= max(256 * KIB, size * 9 / 8 + mmap.PAGESIZE)
