@@ -93,8 +93,9 @@ class Lending:
 
     def on_forget(self, frame: Frame) -> None:
         """FORGET: the peer will not lend this memory again."""
-        if self._maps is not None:
-            self._maps.forget(frame.a)
+        if self._maps is None:
+            raise ProtocolError(f"segment {frame.a} was never announced")
+        self._maps.forget(frame.a)
 
     def close(self) -> None:
         """The link has ended. What somebody still has a view of goes with the view."""

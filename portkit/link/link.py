@@ -122,7 +122,7 @@ class Link:
             raise
         if self.outbox.size:
             self.service_source.watch_writing(wanted=True)
-            if self.outbox.burden > self.node.settings.unread_limit:
+            if self.outbox.size > self.node.settings.unread_limit:
                 self._give_up()
 
     def _give_up(self) -> None:
@@ -140,21 +140,12 @@ class Link:
         if not isinstance(error, Exception):
             self.close_later(_INTERRUPTED)
 
-    def write_quietly(self, frame: bytes, descriptors: Sequence[int] = ()) -> None:
+    def write_quietly(
+        self, frame: bytes, descriptors: Sequence[int] = (), target: int = 0
+    ) -> None:
         """Write what nobody waits for: that the connection is lost is told in another way."""
         try:
-            self.write(frame, 0, descriptors)
-        except BecameInvalidError:
-            pass
-
-    def write_last(self, frame: bytes) -> None:
-        """As :meth:`write_quietly`, but after all that was sent before, in parts or not."""
-        if not self.outbox.in_parts:
-            self.write_quietly(frame)
-            return
-        self.outbox.add_last(frame)
-        try:
-            self.flush()
+            self.write(frame, target, descriptors)
         except BecameInvalidError:
             pass
 

@@ -77,11 +77,15 @@ class Sending:
                 ):
                     if self._link.notes:
                         self._link.settle_notes()
-                    once = 0 if reply_port is None else self._link.table.expect(reply_port)
-                    right.messages -= 1
-                    right.size -= size
-                    frame = simple_message(_MESSAGE, right.number, msgid, once, data)
-                    self._link.write(frame, right.number)
+                    try:
+                        once = 0 if reply_port is None else self._link.table.expect(reply_port)
+                        right.messages -= 1
+                        right.size -= size
+                        frame = simple_message(_MESSAGE, right.number, msgid, once, data)
+                        self._link.write(frame, right.number)
+                    except BaseException as error:
+                        self._link.check_in_step(error)
+                        raise
                     return
         self._post_prepared(right, envelope, timeout)
 
@@ -123,10 +127,14 @@ class Sending:
             if run:
                 if self._link.notes:
                     self._link.settle_notes()
-                right.messages -= len(run)
-                right.size = room
-                self._outbox.add_run(run, number)
-                self._link.flush()
+                try:
+                    right.messages -= len(run)
+                    right.size = room
+                    self._outbox.add_run(run, number)
+                    self._link.flush()
+                except BaseException as error:
+                    self._link.check_in_step(error)
+                    raise
         return len(run)
 
     def _post_prepared(self, right: Import, envelope: Envelope, timeout: float | None) -> None:
@@ -188,10 +196,16 @@ class Sending:
             self._link.settle_notes()
             msgid, _, reply_port, _ = envelope
             once = self._link.table.expect(reply_port) if type(reply_port) is ReplyPort else 0
-            frame, descriptors = encode(self._link, _MESSAGE, right.number, msgid, once, prepared)
-            right.messages -= 1
-            right.size -= size
-            self._link.write(frame, right.number, descriptors)
+            try:
+                frame, descriptors = encode(
+                    self._link, _MESSAGE, right.number, msgid, once, prepared
+                )
+                right.messages -= 1
+                right.size -= size
+                self._link.write(frame, right.number, descriptors)
+            except BaseException as error:
+                self._link.check_in_step(error)
+                raise
             return True
 
     def answer(self, number: int, envelope: Envelope) -> None:

@@ -48,6 +48,7 @@ class RightsTable:
         self._opened_numbers = count(OPENED)
         self._last_export = 0
         self._last_once = 0
+        self._last_opened = OPENED - 1
 
     def expect(self, reply_port: ReplyPort) -> int:
         """Record a send-once right that goes to the peer; its number."""
@@ -139,7 +140,8 @@ class RightsTable:
         ref = self._imports.get(number)
         if ref is not None and ref() is None:
             del self._imports[number]
-        self._link.write_quietly(frames.release(number, received))
+        # Not before the last message by the right, of which perhaps only parts are written.
+        self._link.write_quietly(frames.release(number, received), target=number)
 
     def _forget_relay(self, export: Export) -> None:
         for right, relayed in list(self._relayed.items()):
@@ -152,7 +154,7 @@ class RightsTable:
         Raises:
             ProtocolError: that is what it is.
         """
-        if not number or (number > self._last_export and not number & OPENED):
+        if not number or number > (self._last_opened if number & OPENED else self._last_export):
             raise ProtocolError(f"the right {number} was never handed out")
 
     # What the peer says.
@@ -160,8 +162,9 @@ class RightsTable:
     def on_open(self, frame: Frame) -> None:
         """OPEN: the peer wants to send to a port that it knows by its address."""
         number = frame.a
-        if not number & OPENED or number in self.exports:
+        if number <= self._last_opened:
             raise ProtocolError(f"{number} is no new number of the peer's for a right")
+        self._last_opened = number
         most = self._link.node.settings.max_rights
         if len(self.exports) >= most:
             raise ProtocolError(f"the peer opens more than {most} rights")
@@ -206,8 +209,10 @@ class RightsTable:
                 raise ProtocolError(f"right {frame.a} was released more often than handed out")
             export.handed -= frame.b
             if export.handed:
-                # A copy was on its way when the peer let go of the others: it begins anew.
-                export.allowance, export.allowance_size = export.window, WINDOW
+                # A copy was on its way when the peer let go of the others: it begins anew, and
+                # has what was granted since the copy was sent as well.
+                export.allowance += export.window
+                export.allowance_size += WINDOW
                 self._link.write_quietly(frames.credit(frame.a, export.window, WINDOW))
                 return
             del self.exports[frame.a]
