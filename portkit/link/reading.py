@@ -61,6 +61,7 @@ class Reading:
             waiter.sleep(timeout)
             return
         fd = channel.fileno()
+        waiter.flush()
         waiter.asleep = True
         try:
             ready = waiter.poll_with(fd).poll(
@@ -115,6 +116,14 @@ class Reading:
                 self._adopt()
             else:
                 service.look_after(self._link)
+
+    def read_all(self) -> None:
+        """Read as long as something comes; the reader stays who it was. Without the lock."""
+        link = self._link
+        before = -1
+        while not link.is_closed and before != link.incoming.bytes_read:
+            before = link.incoming.bytes_read
+            link.read()
 
     # The service thread.
 

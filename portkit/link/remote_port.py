@@ -155,6 +155,17 @@ class RemotePort(Port):
         finally:
             reading.stop_reading(source)
 
+    def read_all(self) -> None:
+        """Read all that the port's process has sent so far; it is known to have ended, say.
+
+        Any thread; runs no callback. Nothing where the right has ended, and all was read.
+        """
+        right = self._right
+        if right is not None and right.is_alive:
+            reading = right.resolve().reading
+            if reading is not None:
+                reading.read_all()
+
     def invalidate(self) -> None:
         """End this handle. Idempotent; the port itself lives on."""
         self._right = None
