@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import traceback
-from collections import deque
 from collections.abc import Callable, Iterable
+from signal import Signals
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -17,39 +16,33 @@ from portkit.errors import (
     CheckInError,
     CheckInTimeoutError,
     InvalidPortError,
-    LoopEndedError,
     PortError,
     ReceiveTimeoutError,
     SendTimeoutError,
-    TransportError,
     WorkerDiedError,
 )
 from portkit.message import Components, PortMessage, pack
 from portkit.port import Port
-from portkit.registry import open_port, schemes
+from portkit.registry import open_port
 from portkit.runloop import COMMON_MODES, RunLoop
-from portkit.runloop.blocks import Block
 from portkit.workers.check_in import ACCEPTED, REFUSED, STOP, read
-from portkit.workers.delivery import deliver_waiting
+from portkit.workers.ending import Ending, died
+from portkit.workers.ends import CHECK_IN_MODE, STOP_MODE, Ends
 from portkit.workers.launcher import Launcher
-from portkit.workers.target import Target, check
-from portkit.workers.threads import ThreadLauncher
+from portkit.workers.launchers import launcher_over
+from portkit.workers.restart import Restart
+from portkit.workers.restarting import Restarting
+from portkit.workers.target import Target
 from portkit.workers.worker import Worker
-
-_CHECK_IN_MODE = "portkit.workers.check-in"
-"""Only the door is served while the group waits for check-ins."""
-_STOP_MODE = "portkit.workers.stop"
-"""The workers' last messages are served while the group waits for their end."""
 
 _GRACE_AFTER_FAILED_START = 1.0
 """Seconds that workers have to end when the group could not start: its error is waited for."""
 
 OnMessage: TypeAlias = Callable[[Worker, PortMessage], Any]
-OnWorkerLost: TypeAlias = Callable[[Worker], object]
+OnWorker: TypeAlias = Callable[[Worker], object]
 
-_LAUNCHERS: dict[str, Callable[[Target, Port, str, float | None], Launcher]] = {
-    "mach": ThreadLauncher,
-}
+_TO_DIE = 1.0
+"""Seconds of a stop's time-out at most that are kept for signals to processes."""
 
 
 class WorkerGroup:
@@ -60,9 +53,9 @@ class WorkerGroup:
 
     Args:
         target: what each worker runs: a callable taking a :class:`~portkit.workers.Session`, or
-            ``"module:function"``.
+            ``"module:function"``, which other processes need.
         count: how many workers; by default one for each processor.
-        over: the scheme of the transport: ``mach`` makes them threads.
+        over: the scheme of the transport: ``mach`` makes them threads, ``message`` processes.
         check_in_timeout: seconds for all of them to check in; None waits for ever.
         name: the workers' names are this and their number.
         on_message: called as ``on_message(worker, message)`` for each message from a worker; what
@@ -70,6 +63,9 @@ class WorkerGroup:
         on_worker_lost: called as ``on_worker_lost(worker)`` when a worker ends that was not told
             to stop, after its last message; ``worker.error`` says why. Without it the error goes
             to the run loop's exception handler.
+        restart: when to start a lost worker again, under its number; None for never.
+        on_worker_restarted: called as ``on_worker_restarted(worker)`` when such a worker has
+            checked in; ``worker.restarts`` counts.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
@@ -85,26 +81,27 @@ class WorkerGroup:
         check_in_timeout: float | None = 5.0,
         name: str = "worker",
         on_message: OnMessage | None = None,
-        on_worker_lost: OnWorkerLost | None = None,
+        on_worker_lost: OnWorker | None = None,
+        restart: Restart | None = None,
+        on_worker_restarted: OnWorker | None = None,
     ) -> None:
-        self._target = check(target)
+        self._launcher_type = launcher_over(over)
+        self._target = self._launcher_type.check(target)
         if count is None:
             count = os.cpu_count() or 1
         if isinstance(count, bool) or not isinstance(count, int):
             raise TypeError(f"count must be an int, not {type(count).__name__}")
         if count < 1:
             raise ValueError(f"a group needs at least 1 worker, not {count}")
-        if over not in _LAUNCHERS:
-            raise TransportError(
-                f"workers cannot be started over {over!r}; they can over "
-                f"{', '.join(sorted(_LAUNCHERS))} (transports here: {', '.join(schemes())})"
-            )
         check_timeout(check_in_timeout)
-        for callback in (on_message, on_worker_lost):
+        if restart is not None and not isinstance(restart, Restart):
+            raise TypeError(f"restart is a portkit.Restart, not {type(restart).__name__}")
+        for callback in (on_message, on_worker_lost, on_worker_restarted):
             if callback is not None and not callable(callback):
                 raise TypeError(f"a group's callbacks must be callable, not {callback!r}")
         self.on_message: OnMessage | None = on_message
-        self.on_worker_lost: OnWorkerLost | None = on_worker_lost
+        self.on_worker_lost: OnWorker | None = on_worker_lost
+        self.on_worker_restarted: OnWorker | None = on_worker_restarted
         self._over = over
         # Here and only once: a Ctrl-C in pydantic's validation comes out as a ValidationError.
         self._address = Address(scheme=over)
@@ -113,7 +110,8 @@ class WorkerGroup:
         self._missing: dict[Worker, None] = dict.fromkeys(self._workers)
         self._lost_one_missing = False
         self._running: set[Worker] = set()
-        self._ended: deque[tuple[Worker, BaseException | None]] = deque()
+        self._ends = Ends(self._lose)
+        self._restarting = Restarting(restart, self._relaunch, self._overdue)
         self._loop: RunLoop | None = None
         self._door: Port | None = None
         self._launcher: Launcher | None = None
@@ -138,12 +136,12 @@ class WorkerGroup:
         if self._started:
             raise PortError("a group is started once; make a new one")
         self._started = True
-        self._loop = RunLoop.current()
+        self._loop = self._ends.loop = RunLoop.current()
         try:
-            self._door = open_port(self._address, self._admit)
+            self._door = open_port(self._launcher_type.door_address(self._over), self._admit)
             self._loop.add_port(self._door, COMMON_MODES)
-            self._loop.add_port(self._door, _CHECK_IN_MODE)
-            self._launcher = _LAUNCHERS[self._over](
+            self._loop.add_port(self._door, CHECK_IN_MODE)
+            self._launcher = self._launcher_type(
                 self._target, self._door, self._over, self._check_in_timeout
             )
             for worker in self._workers:
@@ -170,7 +168,7 @@ class WorkerGroup:
     def _await_check_ins(self) -> None:
         assert self._loop is not None, "start set it"
         self._loop._run_until(
-            _CHECK_IN_MODE, self._check_in_timeout, _Until(self._has_started_or_failed)
+            CHECK_IN_MODE, self._check_in_timeout, _Until(self._has_started_or_failed)
         )
         if self._stopping:
             raise CheckInError("the group was stopped by a callback while it was starting")
@@ -201,11 +199,15 @@ class WorkerGroup:
         main_port = open_port(self._address, lambda message: self._handle(worker, message))
         assert self._loop is not None, "the door is served by it"
         self._loop.add_port(main_port, COMMON_MODES)
-        self._loop.add_port(main_port, _STOP_MODE)
+        self._loop.add_port(main_port, STOP_MODE)
         worker._port, worker._control = arrival.port, arrival.control
         worker._main_port = main_port
-        del self._missing[worker]
+        self._missing.pop(worker, None)
         message.reply(main_port, msgid=ACCEPTED)
+        if worker.restarts:
+            worker.error = None
+            self._restarting.done(worker)
+            self._tell("on_worker_restarted", self.on_worker_restarted, worker)
 
     def _awaited(self, index: int, token: str) -> Worker:
         for worker in self._workers:
@@ -285,6 +287,7 @@ class WorkerGroup:
             return
         loop._check_thread("WorkerGroup.stop()")
         self._stopping = True
+        self._restarting.cancel()
         deadline = None if timeout is None else monotonic() + timeout
         try:
             self._tell_stop(self._running)
@@ -298,18 +301,32 @@ class WorkerGroup:
             raise ReceiveTimeoutError(f"{names} did not stop within {timeout} s")
 
     def _tell_stop(self, workers: Iterable[Worker]) -> None:
+        assert self._launcher is not None, "it started them"
         for worker in workers:
-            if worker._control is not None:
-                try:
-                    worker._control.send(msgid=STOP, timeout=0)
-                except PortError:
-                    pass  # it is ending by itself, or was told before
+            if worker._control is None:
+                self._launcher.signal(worker, Signals.SIGTERM, "it was stopped before its check-in")
+                continue
+            try:
+                worker._control.send(msgid=STOP, timeout=0)
+            except PortError:
+                pass  # it is ending by itself, or was told before
 
     def _await_ends(self, loop: RunLoop, timeout: float | None) -> None:
         assert self._door is not None, "start made it"
+        assert self._launcher is not None, "it started them"
         if self._door.is_valid:
-            loop.add_port(self._door, _STOP_MODE)  # late check-ins are refused, not left waiting
-        loop._run_until(_STOP_MODE, timeout, _Until(lambda: not self._running))
+            loop.add_port(self._door, STOP_MODE)  # late check-ins are refused, not left waiting
+        ended = _Until(lambda: not self._running)
+        if not self._launcher.can_kill or timeout is None or timeout <= 0:
+            loop._run_until(STOP_MODE, timeout, ended)
+            return
+        to_die = min(_TO_DIE, timeout / 2)
+        why = f"it did not end within {timeout - to_die:g} s of being told to"
+        loop._run_until(STOP_MODE, timeout - to_die, ended)
+        for number in (Signals.SIGTERM, Signals.SIGKILL):
+            for worker in list(self._running):
+                self._launcher.signal(worker, number, why)
+            loop._run_until(STOP_MODE, to_die / 2, ended)
 
     def _close(self, deadline: float | None) -> None:
         """End the ports, and wait for what the ended workers leave behind."""
@@ -328,67 +345,68 @@ class WorkerGroup:
         except PortError as error:
             report("stopping workers failed", error, self)
 
-    def _worker_ended(self, worker: Worker, error: BaseException | None) -> None:
+    def _worker_ended(self, worker: Worker, ending: Ending | None) -> None:
         """From the launcher, on any thread."""
-        self._ended.append((worker, error))
-        try:
-            self._tell_ended()
-        except LoopEndedError:
-            self._report_unseen()
-
-    def _tell_ended(self) -> None:
-        assert self._loop is not None, "start set it"
-        self._loop._put(_SeeToEnded(self), wake=True)
-
-    def _report_unseen(self) -> None:
-        """The group's thread has ended: nobody sees to workers any more."""
-        while True:
-            try:
-                worker, error = self._ended.popleft()
-            except IndexError:  # another worker's thread may be at this too
-                return
-            if error is not None:
-                report("a worker died after its group's thread had ended", error, worker)
+        self._ends.put(worker, ending)
 
     def _lose_ended(self) -> None:
-        """On the group's loop: see to the workers that have ended.
+        self._ends.see_to()
 
-        A worker leaves the queue last: a Ctrl-C that strikes here leaves it to the stop that
-        follows.
-        """
-        while self._ended:
-            ended = self._ended[0]
-            worker, error = ended
-            if worker._main_port is not None:
-                # What it sent before its end comes before the news of its end.
-                if worker._main_port.pending:
-                    self._tell_ended()  # goes on from here where on_message runs the loop
-                    deliver_waiting(worker._main_port)
-                worker._main_port.invalidate()
-            if ended in self._ended:
-                self._ended.remove(ended)
-                self._lose(worker, error)
-
-    def _lose(self, worker: Worker, error: BaseException | None) -> None:
+    def _lose(self, worker: Worker, ending: Ending | None) -> None:
         self._running.discard(worker)
         worker._ended = True
-        worker.error = _died(worker, error)
+        worker.error = died(worker, ending)
         if not worker.has_checked_in:
-            self._lost_one_missing = True
             worker.error = worker.error or WorkerDiedError(
                 f"{worker.name} ended without checking in"
             )
-        elif not self._stopping or worker.error is not None:
+        if worker in self._missing:
+            self._lost_one_missing = True
+        elif not self._stopping:
+            self._restarting.plan(worker)
+            self._tell_lost(worker)
+        elif worker.error is not None and worker.has_checked_in:
             self._tell_lost(worker)
 
     def _tell_lost(self, worker: Worker) -> None:
-        if self.on_worker_lost is not None:
-            try:
-                self.on_worker_lost(worker)
-            except Exception as failure:
-                report("on_worker_lost raised", failure, worker)
-        elif worker.error is not None:
+        if self.on_worker_lost is None and worker.error is not None:
             report("a worker died", worker.error, worker)
+        self._tell("on_worker_lost", self.on_worker_lost, worker)
+
+    def _tell(self, what: str, callback: OnWorker | None, worker: Worker) -> None:
+        if callback is not None:
+            try:
+                callback(worker)
+            except Exception as failure:
+                report(f"{what} raised", failure, worker)
+
+    def _relaunch(self, worker: Worker) -> None:
+        """Its pause is over: start it again."""
+        worker._renew()
+        try:
+            self._launch(worker)
+        except WorkerDiedError as error:
+            worker.error = error
+            self._restarting.started(worker, None)
+            self._restarting.plan(worker)
+            self._tell_lost(worker)
+        else:
+            self._restarting.started(worker, self._check_in_timeout)
+
+    def _overdue(self, worker: Worker) -> None:
+        """It was started again, and did not check in in time."""
+        assert self._launcher is not None, "it started the worker"
+        if worker.has_checked_in or worker._ended:
+            return
+        missed = f"did not check in within {self._check_in_timeout} s"
+        if self._launcher.can_kill:
+            self._launcher.signal(worker, Signals.SIGKILL, f"it {missed}")
+        else:
+            report(
+                "a worker that was started again is late",
+                CheckInTimeoutError(f"{worker.name} {missed}"),
+                worker,
+            )
 
     def __enter__(self) -> Self:
         return self.start()
@@ -409,20 +427,6 @@ class WorkerGroup:
         return f"<WorkerGroup over {self._over}: {alive} of {len(self._workers)} workers alive>"
 
 
-class _SeeToEnded(Block):
-    """Has the group's loop see to workers that have ended; as a rule they were seen to already."""
-
-    __slots__ = ()
-
-    def __init__(self, group: WorkerGroup) -> None:
-        modes = (COMMON_MODES, _CHECK_IN_MODE, _STOP_MODE)
-        super().__init__(WorkerGroup._lose_ended, (group,), modes)
-
-    def abandon(self, error: LoopEndedError) -> None:
-        """The group's thread has ended."""
-        self.args[0]._report_unseen()
-
-
 class _Until:
     """What the group's loop waits for; its own callbacks bring it about.
 
@@ -439,13 +443,3 @@ class _Until:
     def done(self) -> bool:
         """Whether it has come."""
         return self._condition()
-
-
-def _died(worker: Worker, error: BaseException | None) -> WorkerDiedError | None:
-    if error is None or (isinstance(error, SystemExit) and not error.code):
-        return None
-    checked_in = "after" if worker.has_checked_in else "before"
-    text = "".join(traceback.format_exception(error)).rstrip()
-    died = WorkerDiedError(f"{worker.name} died {checked_in} its check-in:\n{text}")
-    died.__cause__ = error
-    return died

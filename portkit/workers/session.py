@@ -60,6 +60,11 @@ class Session:
         self.loop.add_source(self._stop_source, COMMON_MODES)
 
     @property
+    def has_checked_in(self) -> bool:
+        """Whether the group has accepted this worker."""
+        return self._main is not None
+
+    @property
     def main(self) -> Port:
         """The main side's port for this worker; checks in first, if need be."""
         if self._main is None:

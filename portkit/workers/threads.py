@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from signal import Signals
 from threading import Thread
 from time import monotonic
 
 from portkit import _thread
 from portkit.port import Port
 from portkit.workers.check_in import CheckIn
+from portkit.workers.ending import raised
 from portkit.workers.launcher import Ended, Launcher
 from portkit.workers.session import Session
 from portkit.workers.target import Target, resolve
@@ -25,10 +27,7 @@ class ThreadLauncher(Launcher):
     def __init__(
         self, target: Target, door: Port, over: str, check_in_timeout: float | None
     ) -> None:
-        self._target = target
-        self._door = door
-        self._over = over
-        self._check_in_timeout = check_in_timeout
+        super().__init__(target, door, over, check_in_timeout)
         self._threads: dict[Worker, Thread] = {}
 
     def start(self, worker: Worker, ended: Ended) -> None:
@@ -36,6 +35,9 @@ class ThreadLauncher(Launcher):
         thread = Thread(target=self._run, args=(worker, ended), name=worker.name, daemon=True)
         thread.start()
         self._threads[worker] = thread
+
+    def signal(self, worker: Worker, number: Signals, why: str) -> None:
+        """Nothing: a signal would reach the whole process."""
 
     def join(self, timeout: float | None) -> None:
         """Wait for threads that have reported their end to be gone."""
@@ -48,9 +50,9 @@ class ThreadLauncher(Launcher):
         for step in (partial(self._work, worker), _thread.end_current):
             try:
                 step()
-            except BaseException as raised:  # SystemExit ends a thread as well
-                error = error or raised
-        ended(worker, error)
+            except BaseException as failure:  # SystemExit ends a thread as well
+                error = error or failure
+        ended(worker, raised(error))
 
     def _work(self, worker: Worker) -> None:
         session = Session(

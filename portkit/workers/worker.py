@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 
 from portkit.errors import InvalidPortError
 from portkit.port import Port
@@ -15,18 +16,47 @@ class Worker:
         index: its number, from 0.
         name: its name in messages, and its thread's.
         error: why it ended, a ``WorkerDiedError``; None while it lives or if it just returned.
+        pid: its process; None for a thread of this one.
+        restarts: how often it was started again after it was lost.
+        is_restarting: whether it was lost and is to check in again.
+        token: what it proves with that it is this worker; another after each restart.
     """
 
-    __slots__ = ("_control", "_ended", "_main_port", "_port", "error", "index", "name", "token")
+    __slots__ = (
+        "_control",
+        "_ended",
+        "_main_port",
+        "_port",
+        "_restart_times",
+        "error",
+        "index",
+        "is_restarting",
+        "name",
+        "pid",
+        "restarts",
+        "token",
+    )
 
     def __init__(self, index: int, name: str) -> None:
         self.index: int = index
         self.name: str = name
         self.token: str = secrets.token_hex(16)
         self.error: Exception | None = None
+        self.pid: int | None = None
+        self.restarts: int = 0
+        self.is_restarting: bool = False
+        self._restart_times: deque[float] = deque()
         self._port: Port | None = None
         self._control: Port | None = None
         self._main_port: Port | None = None
+        self._ended = False
+
+    def _renew(self) -> None:
+        """It is about to be started again, and has not checked in."""
+        self.token = secrets.token_hex(16)
+        self.pid = None
+        self.restarts += 1
+        self._port = self._control = self._main_port = None
         self._ended = False
 
     @property
@@ -42,7 +72,7 @@ class Worker:
 
     @property
     def has_checked_in(self) -> bool:
-        """Whether it ever checked in."""
+        """Whether it checked in since it was last started."""
         return self._port is not None
 
     @property
@@ -51,7 +81,9 @@ class Worker:
         return self._port is not None and not self._ended
 
     def __repr__(self) -> str:
-        if self._ended:
+        if self.is_restarting:
+            state = "restarting"
+        elif self._ended:
             state = "died" if self.error else "ended"
         else:
             state = "alive" if self.has_checked_in else "starting"

@@ -1,0 +1,38 @@
+"""How a worker ended, and the error that tells of it."""
+
+from __future__ import annotations
+
+import traceback
+from typing import NamedTuple
+
+from portkit.errors import WorkerDiedError
+from portkit.workers.worker import Worker
+
+
+class Ending(NamedTuple):
+    """An end that is not as it should be.
+
+    Attributes:
+        text: what follows on "NAME died after its check-in:", white space included.
+        cause: what was raised, where it was in this process.
+    """
+
+    text: str
+    cause: BaseException | None = None
+
+
+def raised(error: BaseException | None) -> Ending | None:
+    """The end of a worker whose target raised that in this process; None for a good end."""
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return None
+    return Ending("\n" + "".join(traceback.format_exception(error)).rstrip(), error)
+
+
+def died(worker: Worker, ending: Ending | None) -> WorkerDiedError | None:
+    """The error for the worker's end; None for a good one."""
+    if ending is None:
+        return None
+    checked_in = "after" if worker.has_checked_in else "before"
+    error = WorkerDiedError(f"{worker.name} died {checked_in} its check-in:{ending.text}")
+    error.__cause__ = ending.cause
+    return error

@@ -1,0 +1,51 @@
+"""Working for a group of another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from portkit.address import Address
+from portkit.registry import connect_port
+from portkit.workers.check_in import CheckIn
+from portkit.workers.session import Session
+from portkit.workers.target import Target, resolve
+
+
+def join(
+    target: Target,
+    main: str,
+    record: CheckIn,
+    *,
+    name: str,
+    check_in_timeout: float | None,
+    begun: Callable[[Session], object] | None = None,
+) -> None:
+    """Run a worker on this thread, from its check-in to its end.
+
+    Args:
+        target: what to run.
+        main: the address of the group's door.
+        record: who the worker is.
+        name: its name in messages.
+        check_in_timeout: seconds to wait for the group's answer.
+        begun: called with the session before the target is.
+
+    Raises:
+        CheckInError: the group refused the worker, or is gone.
+        ImportError, AttributeError, TypeError: the target cannot be found.
+        BaseException: what the target raises.
+    """
+    function = resolve(target)
+    session = Session(
+        connect_port(main),
+        record,
+        name=name,
+        over=Address.parse(main).scheme,
+        check_in_timeout=check_in_timeout,
+    )
+    try:
+        if begun is not None:
+            begun(session)
+        function(session)
+    finally:
+        session.close()
