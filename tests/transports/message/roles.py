@@ -1,0 +1,203 @@
+"""What the other processes of these tests do: functions that they are told to call."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import IntEnum
+from typing import Any
+
+from portkit import MachPort, MessagePort, Port, PortMessage, RunLoop
+from portkit.link.descriptor import Descriptor
+from tests.support import PATIENCE
+
+
+class Do(IntEnum):
+    """The msgid of a message says what :class:`Server` does with it."""
+
+    ECHO = 1
+    NOTHING = 2
+    WAIT = 3
+    ANSWER_WAITING = 4
+    DROP = 5
+    RAISE = 6
+    ASK = 7
+    KEEP = 8
+    HOLD = 9
+    WHO = 10
+    PORT = 11
+    PASS_ON = 12
+    ASK_TWICE = 13
+
+
+class Server:
+    """A delegate that does what each message's number says.
+
+    Attributes:
+        kept: the data of messages to be kept, in the order in which they came.
+        waiting: requests that wait for their answer.
+        ports: ports that came.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[bytes | None] = []
+        self.waiting: list[PortMessage] = []
+        self.ports: list[Port] = []
+
+    def __call__(self, message: PortMessage) -> Any:
+        """Handle the message."""
+        return getattr(self, Do(message.msgid).name.lower())(message)
+
+    def echo(self, message: PortMessage) -> Any:
+        """Answer with what came."""
+        return message.components
+
+    def nothing(self, message: PortMessage) -> None:
+        """Answer with None."""
+
+    def wait(self, message: PortMessage) -> None:
+        """Do not answer yet."""
+        message.defer()
+        self.waiting.append(message)
+
+    def answer_waiting(self, message: PortMessage) -> bytes:
+        """Answer those that wait, then this."""
+        while self.waiting:
+            self.waiting.pop(0).reply(b"late")
+        return b"now"
+
+    def drop(self, message: PortMessage) -> None:
+        """Give no answer."""
+        message.drop()
+
+    def raise_(self, message: PortMessage) -> None:
+        """Fail."""
+        raise LookupError("on purpose")
+
+    def ask(self, message: PortMessage) -> Any:
+        """Ask the port that came, and answer with its answer."""
+        return message.ports[0].request(message.data or b"", reply_timeout=PATIENCE).components
+
+    def keep(self, message: PortMessage) -> bytes:
+        """Keep the data; answer with how many there are."""
+        self.kept.append(message.data)
+        return b"%d" % len(self.kept)
+
+    def hold(self, message: PortMessage) -> bytes:
+        """Stay in this callback until the other end of the pipe that came is closed."""
+        pipe = message.components[0]
+        assert isinstance(pipe, Descriptor)
+        with pipe:
+            os.read(pipe.fileno(), 1)
+        return b"held"
+
+    def who(self, message: PortMessage) -> bytes:
+        """Answer with this process's number."""
+        return b"%d" % os.getpid()
+
+    def port(self, message: PortMessage) -> Any:
+        """Keep the ports that came, and answer with them."""
+        self.ports += message.ports
+        return message.ports
+
+    def pass_on(self, message: PortMessage) -> None:
+        """Hand the request on to the port that came: its owner is to answer."""
+        (onward,) = message.ports
+        onward.send(message.data or b"", msgid=Do.ECHO, reply_port=message.send_port)
+
+
+setattr(Server, "raise", Server.raise_)
+
+
+servers: dict[str, Server] = {}
+ports: dict[str, Port] = {}
+
+
+def open_port(name: str, queue_limit: int = 1024) -> int:
+    """Serve a port of that name on this run loop; this process's number."""
+    server = servers[name] = Server()
+    port = ports[name] = MessagePort(name, server, queue_limit=queue_limit)
+    RunLoop.current().add_port(port)
+    return os.getpid()
+
+
+def open_unserved(name: str, queue_limit: int = 1024) -> None:
+    """Open a port that no run loop serves."""
+    ports[name] = MessagePort(name, queue_limit=queue_limit)
+
+
+def serve_port(name: str) -> None:
+    """Serve from now on what :func:`open_unserved` opened."""
+    server = servers[name] = Server()
+    ports[name].delegate = server
+    RunLoop.current().add_port(ports[name])
+
+
+def pending(name: str) -> int:
+    """How many messages lie at a port."""
+    return ports[name].pending
+
+
+def kept(name: str) -> list[bytes | None]:
+    """What a port's messages to be kept held."""
+    return servers[name].kept
+
+
+def waiting(name: str) -> int:
+    """How many requests wait for their answer."""
+    return len(servers[name].waiting)
+
+
+def invalidate(name: str) -> None:
+    """End a port."""
+    ports.pop(name).invalidate()
+
+
+def rename(name: str, new: str | None) -> None:
+    """Give a port another name."""
+    port = ports[name]
+    assert isinstance(port, MessagePort)
+    port.set_name(new)
+    if new is not None:
+        ports[new], servers[new] = ports.pop(name), servers.pop(name)
+
+
+def drop_ports(name: str) -> None:
+    """Let go of the ports that came to a server."""
+    servers[name].ports.clear()
+
+
+def exit_abruptly() -> None:
+    """End without any ceremony."""
+    os._exit(3)
+
+
+def become_another_program() -> None:
+    """Have this process run another program, for a while."""
+    os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+def send_here(door: str, what: str) -> None:
+    """Send a port of this process to another process's."""
+    MessagePort.remote(door).send([ports[what]], timeout=PATIENCE)
+
+
+def offer_mach_port(door: str) -> None:
+    """Send a port that has no name, and is none of this transport's, to another process."""
+    server = servers["mach"] = Server()
+    port = ports["mach"] = MachPort(server)
+    RunLoop.current().add_port(port)
+    MessagePort.remote(door).send([port], timeout=PATIENCE)
+
+
+def send_numbers(name: str, count: int, size: int = 0) -> int:
+    """Send numbered messages to be kept; how many."""
+    port = MessagePort.remote(name)
+    for number in range(count):
+        port.send(b"%d" % number + bytes(size), msgid=Do.KEEP, timeout=PATIENCE)
+    return count
+
+
+def ask(name: str, data: bytes = b"?", msgid: int = Do.ECHO) -> bytes | None:
+    """Ask a port by name."""
+    return MessagePort.remote(name).request(data, msgid=msgid, reply_timeout=PATIENCE).data

@@ -1,0 +1,322 @@
+"""MessagePort: its name, what it is reached by, and its end; between real processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from portkit import (
+    InvalidPortError,
+    MessagePort,
+    NameInUseError,
+    NameNotFoundError,
+    Port,
+    connect_port,
+    open_port,
+)
+from tests.ports.helpers import Recorder
+from tests.support import PATIENCE, LoopThread, eventually
+from tests.transports.message import roles
+from tests.transports.message.processes import Child
+from tests.transports.message.roles import Do
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def child(folder: Path) -> Iterator[Child]:
+    """Another process, in which a port named "them" is served."""
+    with Child() as child:
+        child.call(roles.open_port, "them")
+        yield child
+
+
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
+    """A run loop on a thread of its own."""
+    with LoopThread() as thread:
+        yield thread
+
+
+class Ended:
+    """Told of a port's end on a loop; ``wait`` returns once that has happened."""
+
+    def __init__(self, port: Port, loop: LoopThread) -> None:
+        self.calls: list[Port] = []
+        self._event = Event()
+        loop.call(port.add_invalidation_handler, self)
+
+    def __call__(self, port: Port) -> None:
+        self.calls.append(port)
+        self._event.set()
+
+    def wait(self, timeout: float = PATIENCE) -> bool:
+        """Whether the port ended in time."""
+        return self._event.wait(timeout)
+
+
+class TestNames:
+    def test_a_port_is_found_by_its_name(self, child: Child) -> None:
+        answer = MessagePort.remote("them").request(msgid=Do.WHO)
+        assert answer.data == b"%d" % child.pid
+
+    def test_a_port_is_found_by_its_address(self, child: Child) -> None:
+        answer = connect_port("message:them").request(msgid=Do.WHO)
+        assert answer.data == b"%d" % child.pid
+
+    def test_a_child_finds_ours(self, child: Child, loop: LoopThread) -> None:
+        with open_port("message:us", Recorder(b"here")) as port:
+            assert str(port.address) == "message:us"
+            loop.loop.add_port(port)
+            assert child.call(roles.ask, "us") == b"here"
+
+    @pytest.mark.parametrize(
+        "name", [" ", "a b", "a/b", "..", "ÄÖ\u202e", "Nul", "x" * 1024, "ä" * 512, "A", "a"]
+    )
+    def test_odd_names(self, child: Child, name: str) -> None:
+        child.call(roles.open_port, name)
+        remote = MessagePort.remote(name)
+        assert remote.request(b"odd", msgid=Do.ECHO).data == b"odd"
+        with pytest.raises(NameInUseError):
+            MessagePort(name)
+
+    @pytest.mark.parametrize("name", ["", "x" * 1025, "a\0b", "\udc80"])
+    def test_what_can_be_no_name(self, name: str) -> None:
+        with pytest.raises(ValueError, match="name"):
+            MessagePort(name)
+        with pytest.raises(ValueError, match="name"):
+            MessagePort.remote(name)
+
+    def test_capital_letters_are_others(self, child: Child) -> None:
+        with MessagePort("Them") as port:
+            assert port.name == "Them"
+            assert MessagePort.remote("them").request(msgid=Do.WHO).data == b"%d" % child.pid
+
+    def test_an_unknown_name(self) -> None:
+        remote = MessagePort.remote("nobody")
+        with pytest.raises(NameNotFoundError, match="nobody"):
+            remote.send(b"")
+        with pytest.raises(NameNotFoundError, match="nobody"):
+            remote.request(b"")
+
+    def test_a_handle_works_once_there_is_an_owner(self, child: Child) -> None:
+        early = MessagePort.remote("later")
+        with pytest.raises(NameNotFoundError):
+            early.send(b"")
+        child.call(roles.open_port, "later")
+        assert early.request(b"now", msgid=Do.ECHO).data == b"now"
+
+    def test_a_name_in_use(self, child: Child) -> None:
+        with pytest.raises(NameInUseError, match=str(child.pid)):
+            MessagePort("them")
+        with MessagePort("us"):
+            with pytest.raises(NameInUseError, match="this process"):
+                MessagePort("us")
+            with pytest.raises(NameInUseError):
+                child.call(roles.open_port, "us")
+
+    def test_a_stopped_process_keeps_its_name(self, child: Child) -> None:
+        child.stop()
+        with pytest.raises(NameInUseError):
+            MessagePort("them")
+
+    def test_an_invalid_ports_name_is_free(self, child: Child) -> None:
+        child.call(roles.invalidate, "them")
+        with MessagePort("them"):
+            with pytest.raises(NameInUseError):
+                child.call(roles.open_port, "them")
+        child.call(roles.open_port, "them")
+
+    def test_a_killed_processs_name_is_free(self, child: Child) -> None:
+        child.kill()
+        with MessagePort("them") as port:
+            assert port.name == "them"
+
+    def test_without_a_name(self, child: Child, loop: LoopThread) -> None:
+        """It gets about in messages."""
+        seen = Recorder()
+        with MessagePort(delegate=seen) as port:
+            assert (port.name, port.address) == (None, None)
+            loop.loop.add_port(port)
+            remote = MessagePort.remote("them")
+            answer = remote.request([b"?", port], msgid=Do.ASK, reply_timeout=PATIENCE)
+            assert answer.data == b""
+            assert seen.data == [b"?"]
+
+
+class TestRenaming:
+    """M7."""
+
+    def test_who_came_by_the_old_name_sees_the_end(self, child: Child, loop: LoopThread) -> None:
+        old = MessagePort.remote("them")
+        ended = Ended(old, loop)
+        assert old.request(b"1", msgid=Do.ECHO).data == b"1"
+        child.call(roles.rename, "them", "they")
+        assert ended.wait()
+        with pytest.raises(InvalidPortError):
+            old.send(b"", msgid=Do.KEEP)
+        with pytest.raises(NameNotFoundError):
+            MessagePort.remote("them").send(b"")
+        assert MessagePort.remote("they").request(b"2", msgid=Do.ECHO).data == b"2"
+
+    def test_rights_that_were_sent_stay(self, child: Child, loop: LoopThread) -> None:
+        door = Recorder()
+        with MessagePort("door", door) as port:
+            loop.loop.add_port(port)
+            child.call(roles.send_here, "door", "them")
+            assert door.wait(1)
+            (sent,) = door.messages[0].ports
+            child.call(roles.rename, "them", "they")
+            assert sent.request(b"still", msgid=Do.ECHO).data == b"still"
+
+    def test_a_taken_name_changes_nothing(self, child: Child) -> None:
+        remote = MessagePort.remote("them")
+        remote.send(b"1", msgid=Do.KEEP)
+        with MessagePort("taken") as mine:
+            for name in ("taken", "them"):
+                with pytest.raises(NameInUseError):
+                    child.call(roles.rename, "them", name)
+            with pytest.raises(NameInUseError):
+                mine.set_name("taken")
+            with pytest.raises(NameInUseError):
+                mine.set_name("them")
+            assert mine.name == "taken"
+        assert remote.request(b"2", msgid=Do.KEEP).data == b"2"
+
+    def test_taking_the_name_away(self, child: Child, loop: LoopThread) -> None:
+        remote = MessagePort.remote("them")
+        ended = Ended(remote, loop)
+        child.call(roles.rename, "them", None)
+        assert ended.wait()
+        with MessagePort("them"):
+            pass
+
+    def test_an_invalid_port_takes_no_name(self) -> None:
+        port = MessagePort()
+        port.invalidate()
+        with pytest.raises(InvalidPortError, match="new one"):
+            port.set_name("name")
+
+
+class TestHandles:
+    def test_of_one_name_are_equal(self, child: Child) -> None:
+        """P15."""
+        one, other = MessagePort.remote("them"), MessagePort.remote("them")
+        assert one == other
+        assert hash(one) == hash(other)
+        assert one is not other
+        assert one != MessagePort.remote("others")
+        assert one.is_remote
+
+    def test_each_has_an_end_of_its_own(self, child: Child) -> None:
+        one, other = MessagePort.remote("them"), MessagePort.remote("them")
+        one.send(b"1", msgid=Do.KEEP)
+        one.invalidate()
+        assert not one.is_valid
+        with pytest.raises(InvalidPortError):
+            one.send(b"", msgid=Do.KEEP)
+        assert other.is_valid
+        assert other.request(b"2", msgid=Do.KEEP).data == b"2"
+
+    def test_in_the_owners_process(self, loop: LoopThread) -> None:
+        with MessagePort("us", Recorder(b"!")) as port:
+            loop.loop.add_port(port)
+            remote = MessagePort.remote("us")
+            ended = Ended(remote, loop)
+            assert remote.is_remote
+            assert remote.request(b"?").data == b"!"
+            port.invalidate()
+            assert ended.wait()
+            assert ended.calls == [remote]
+
+    def test_only_send(self, child: Child) -> None:
+        remote = MessagePort.remote("them")
+        for receive in (lambda: remote.receive(0), remote.fileno, remote.process):
+            with pytest.raises(Exception, match="only sends"):
+                receive()
+
+
+class TestEnds:
+    ENDS: dict[str, Callable[[Child], object]] = {
+        "killed": lambda child: child.kill(),
+        "terminated": lambda child: child.signal(signal.SIGTERM),
+        "invalidated": lambda child: child.call(roles.invalidate, "them"),
+        "renamed": lambda child: child.call(roles.rename, "them", "they"),
+        "unnamed": lambda child: child.call(roles.rename, "them", None),
+        "exit": lambda child: child.end(),
+        "_exit": lambda child: child.begin(roles.exit_abruptly),
+        "exec": lambda child: child.begin(roles.become_another_program),
+    }
+
+    @pytest.mark.parametrize("how", ENDS.values(), ids=list(ENDS))
+    @pytest.mark.parametrize("used", [True, False])
+    def test_a_remote_learns_of_it_at_once(
+        self, child: Child, loop: LoopThread, how: Callable[[Child], object], used: bool
+    ) -> None:
+        remote = MessagePort.remote("them")
+        ended = Ended(remote, loop)
+        if used:
+            assert remote.request(msgid=Do.WHO).data == b"%d" % child.pid
+        how(child)
+        assert ended.wait(1.0)
+        assert ended.calls == [remote]
+        assert not remote.is_valid
+        with pytest.raises(InvalidPortError) as caught:
+            remote.send(b"", msgid=Do.KEEP)
+        assert caught.value.code == -3
+
+    def test_handlers_of_an_ended_port_are_called_at_once(self, child: Child) -> None:
+        """M16."""
+        remote = MessagePort.remote("them")
+        remote.send(b"", msgid=Do.KEEP)
+        child.kill()
+        assert eventually(lambda: not remote.is_valid)
+        calls: list[Port] = []
+        remote.add_invalidation_handler(calls.append)
+        assert calls == [remote]
+
+    def test_the_name_is_free_when_the_handler_runs(self) -> None:
+        """M15: invalid, then the name free, then the handlers."""
+        port = MessagePort("us")
+        seen: list[tuple[bool, str | None]] = []
+
+        def handler(ended: Port) -> None:
+            with MessagePort("us") as successor:
+                seen.append((ended.is_valid, successor.name))
+
+        port.add_invalidation_handler(handler)
+        port.invalidate()
+        port.invalidate()
+        assert seen == [(False, "us")]
+
+    def test_a_new_owner_is_another_port(self, child: Child) -> None:
+        remote = MessagePort.remote("them")
+        remote.send(b"1", msgid=Do.KEEP)
+        child.kill()
+        assert eventually(lambda: not remote.is_valid)
+        with Child() as heir:
+            heir.call(roles.open_port, "them")
+            with pytest.raises(InvalidPortError):
+                remote.send(b"2", msgid=Do.KEEP)
+            again = MessagePort.remote("them")
+            assert again != remote
+            assert again.request(msgid=Do.WHO).data == b"%d" % heir.pid
+
+    def test_dropped_with_a_name(self, child: Child) -> None:
+        """The name is free, and the owner is told to invalidate."""
+        with pytest.warns(ResourceWarning, match="invalidate"):
+            MessagePort("dropped")
+        child.call(roles.open_port, "dropped")
+
+    def test_many_names_one_socket(self, folder: Path) -> None:
+        with ExitStack() as stack:
+            for number in range(20):
+                stack.enter_context(MessagePort(f"port {number}"))
+            assert len(list(folder.glob("*.sock"))) == 1
+        assert not list(folder.glob("*.sock"))
+        assert not list(folder.glob("name.*"))
