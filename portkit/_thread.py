@@ -58,6 +58,7 @@ class ThreadState:
             return
         self.ended = True
         own_thread = get_ident() == self.ident
+        self.waiter.flush()
         _ending[self.ident] = self
         try:
             if self.loop is not None:

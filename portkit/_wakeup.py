@@ -76,6 +76,14 @@ class Reader(Protocol):
         """The wait is over; every wait that may have called :meth:`sleep` ends with this."""
 
 
+class Gathering(Protocol):
+    """Something that has kept a little of what this thread sent, to write it all at once."""
+
+    def flush_gathered(self) -> bool:
+        """Write it now; False where there was nothing. Never raises an ``Exception``."""
+        ...
+
+
 class Waiter:
     """What one thread sleeps on, whatever it waits for: messages, an answer, room, its loop.
 
@@ -83,13 +91,20 @@ class Waiter:
     more, then calls :meth:`sleep`. Whoever changes the object afterwards looks at ``armed`` and
     rings if it is that object. One of the two always sees the other. ``asleep`` is set while the
     thread blocks, by :meth:`sleep` or by whoever waits on :attr:`read_fd` with other descriptors.
+    Whoever does that calls :meth:`flush` before.
+
+    Attributes:
+        sends: how much the thread has sent over links since it last waited.
+        unflushed: where some of that is still kept.
     """
 
-    __slots__ = ("_pipe", "_poll", "_polls", "armed", "asleep")
+    __slots__ = ("_pipe", "_poll", "_polls", "armed", "asleep", "sends", "unflushed")
 
     def __init__(self) -> None:
         self.armed: object = None
         self.asleep: bool = False
+        self.sends: int = 0
+        self.unflushed: list[Gathering] = []
         self._pipe: Pipe | None = Pipe()
         self._poll = select.poll()
         self._poll.register(self._pipe.read_fd, select.POLLIN)
@@ -121,6 +136,7 @@ class Waiter:
         """Block until a ring, about ``timeout`` seconds (None: for ever), or for no reason."""
         pipe = self._pipe
         assert pipe is not None, "a waiter sleeps on its own thread, which is alive"
+        self.flush()
         self.asleep = True
         try:
             rung = self._poll.poll(
@@ -130,6 +146,12 @@ class Waiter:
             self.asleep = False
         if rung:
             pipe.drain()
+
+    def flush(self) -> None:
+        """Before a wait: have everything written that the thread has sent."""
+        self.sends = 0
+        while self.unflushed:
+            self.unflushed.pop().flush_gathered()
 
     def poll_with(self, fd: int) -> select.poll:
         """A poll object for the ring and one more descriptor to read from."""

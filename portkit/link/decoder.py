@@ -15,6 +15,7 @@ from portkit.link.frames import (
     ENTRY_SIZE,
     HEADER,
     HEADER_SIZE,
+    MAX_RECORD,
     MESSAGE,
     MESSAGE_SIZE,
     REPLY_PORT,
@@ -37,22 +38,26 @@ LAST = 1
 """Flag of a PART frame: with it the message is whole."""
 PART_HEAD = HEADER_SIZE + 8
 """A PART frame's header and the number of the stream it belongs to."""
+_ALWAYS = 4096
+"""Bytes of a frame that are within the limits, whatever these are."""
 
 
 class Limits(NamedTuple):
     """What one side of a link lets the other send.
 
     Attributes:
-        message: bytes of a message in its frame; data out of line is not counted.
+        message: bytes of the data in a message's frame; data out of line is not counted.
         components: of one message.
         descriptors: of one message.
         parts: messages that are on their way in parts at the same time.
+        shared: bytes of memory that the other side lends; see :mod:`portkit.link.lending`.
     """
 
     message: int = 64 << 20
     components: int = 4096
     descriptors: int = 64
     parts: int = 16
+    shared: int = 1 << 30
 
 
 class Sink(Protocol):
@@ -81,7 +86,7 @@ class Decoder:
 
     Args:
         sink: where they go.
-        limits: what the peer may send; while ``open`` is False only the handshake's size.
+        limits: what the peer may send; until it is ``greeted`` only the handshake's size.
 
     Attributes:
         descriptors: those that came and were not claimed by a frame yet.
@@ -95,6 +100,7 @@ class Decoder:
         "_limits",
         "_parts",
         "_sink",
+        "_wanted",
         "descriptors",
         "greeted",
     )
@@ -105,6 +111,7 @@ class Decoder:
         self._carry = b""
         self._large: bytearray | None = None
         self._filled = 0
+        self._wanted = 0
         self._parts: dict[int, bytearray] = {}
         self.descriptors: deque[int] = deque()
         self.greeted: bool = False
@@ -116,8 +123,13 @@ class Decoder:
 
     def buffer(self, scratch: memoryview) -> memoryview:
         """Where the next bytes are to be written: ``scratch``, or where a large frame grows."""
-        if self._large is not None:
-            return memoryview(self._large)[self._filled :]
+        large = self._large
+        if large is not None:
+            if self._filled == len(large):  # grown as bytes come: a length alone costs nothing
+                grown = self._large = bytearray(min(self._wanted, 2 * len(large)))
+                grown[: len(large)] = large
+                large = grown
+            return memoryview(large)[self._filled :]
         carry = self._carry
         if carry:
             scratch[: len(carry)] = carry
@@ -133,7 +145,7 @@ class Decoder:
         large = self._large
         if large is not None:
             self._filled += count
-            if self._filled == len(large):
+            if self._filled == self._wanted:
                 self._large = None
                 self._parse(memoryview(large), len(large))
             return
@@ -145,28 +157,28 @@ class Decoder:
         rest = scratch[start:end]
         length = HEADER.unpack_from(rest)[0] if len(rest) >= HEADER_SIZE else 0
         if length > len(scratch):
-            self._large = bytearray(length)
+            self._large = bytearray(min(length, 2 * len(scratch)))
             self._large[: len(rest)] = rest
             self._filled = len(rest)
+            self._wanted = length
         else:
             self._carry = bytes(rest)
 
-    def _parse(self, data: memoryview, end: int) -> int:
+    def _parse(self, data: memoryview, end: int) -> int:  # noqa: C901 - hot path
         """Pass on the whole frames in ``data[:end]``; where the rest begins."""
         start = 0
         while end - start >= HEADER_SIZE:
             length, kind, flags, count = HEADER.unpack_from(data, start)
+            if length > _ALWAYS:
+                self._check_length(length, kind, flags, count)
             if length > end - start:
-                self._check_length(length)
                 return start
             if length < HEADER_SIZE:
                 raise ProtocolError(f"a frame has at least {HEADER_SIZE} bytes, not {length}")
             stop = start + length
             if kind == _MESSAGE or kind == _REPLY:  # noqa: PLR1714, SIM109 - twice as fast
                 if length < MESSAGE_SIZE:
-                    raise ProtocolError(
-                        f"a message has at least {MESSAGE_SIZE} bytes, not {length}"
-                    )
+                    raise ProtocolError(f"a message of {length} bytes is cut off")
                 msgid, target, once = MESSAGE.unpack_from(data, start)[4:]
                 if bool(flags & REQUEST) != bool(once):
                     raise ProtocolError("a request, and nothing else, has a send-once right")
@@ -185,15 +197,23 @@ class Decoder:
             start = stop
         return start
 
-    def _check_length(self, length: int) -> None:
-        most = self._limits.message + MESSAGE_SIZE if self.greeted else 1 << 17
+    def _check_length(self, length: int, kind: int, flags: int, count: int) -> None:
+        """Whether a frame with this header may come."""
+        limits = self._limits
+        most = HEADER_SIZE + MAX_RECORD
+        if self.greeted and kind in (_MESSAGE, _REPLY):
+            table = 0 if flags & SIMPLE else ENTRY_SIZE * min(count, limits.components + 1)
+            most = MESSAGE_SIZE + table + limits.message
+        elif self.greeted and kind == _PART:
+            table = ENTRY_SIZE * (limits.components + 1)
+            most = PART_HEAD + MESSAGE_SIZE + table + limits.message
         if length > most:
             raise ProtocolError(f"a frame of {length} bytes is over the limit of {most}")
 
     def _table(self, frame: memoryview, flags: int, count: int) -> list[bytes | Entry]:
         """The parts of a message that has a table; their lengths add up to the frame's."""
-        if flags & ~(REQUEST | REPLY_PORT):
-            raise ProtocolError(f"flags {flags:#x} of a message are unknown")
+        if flags & ~(REQUEST | REPLY_PORT) or flags == REQUEST | REPLY_PORT:
+            raise ProtocolError(f"flags {flags:#x} of a message do not go together")
         if count > self._limits.components + 1:
             raise ProtocolError(
                 f"a message of {count} components is over the limit of {self._limits.components}"
@@ -219,6 +239,8 @@ class Decoder:
 
     def _add_part(self, frame: memoryview, flags: int) -> None:
         """Collect the parts of a message that comes in several frames, and pass it on whole."""
+        if not self.greeted:
+            raise ProtocolError("a part of a message came before the greeting")
         if len(frame) <= PART_HEAD or flags & ~LAST:
             raise ProtocolError("a part of a message has a stream, and bytes of the message")
         if not self.greeted:
@@ -235,8 +257,9 @@ class Decoder:
                 raise ProtocolError(f"frame type {kind} does not come in parts")
             collected = self._parts[stream] = bytearray()
         collected += frame[PART_HEAD:]
-        length = HEADER.unpack_from(collected)[0]
-        self._check_length(length)
+        header = HEADER.unpack_from(collected)
+        length = header[0]
+        self._check_length(*header)
         if len(collected) > length or (bool(flags & LAST) != (len(collected) == length)):
             raise ProtocolError(f"the parts of a message do not add up to its {length} bytes")
         if flags & LAST:

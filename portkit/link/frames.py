@@ -38,7 +38,7 @@ REPLY_PORT = 4
 """Flag of a message: the first entry of the table is the port to answer to."""
 
 MAX_RECORD = 4096
-"""Bytes of a handshake's record, and of any frame before the handshake is done but messages."""
+"""Bytes of a handshake's record, and of the body of any frame before the handshake is done."""
 MAX_TEXT = 1024
 """Bytes of an error's text."""
 
@@ -99,7 +99,7 @@ def record(kind: Kind, body: bytes) -> bytes:
 
 def refusal(reason: str) -> bytes:
     """REFUSED: why the connection is not wanted, for people."""
-    return record(Kind.REFUSED, reason.encode()[:MAX_TEXT])
+    return record(Kind.REFUSED, reason.encode(errors="replace")[:MAX_TEXT])
 
 
 def open_right(number: int, port_id: bytes, incarnation: bytes) -> bytes:
@@ -175,6 +175,15 @@ def message(  # noqa: PLR0917 - the fields of a frame, in their order
     length = MESSAGE_SIZE + ENTRY_SIZE * len(entries) + len(body)
     head = MESSAGE.pack(length, kind, flags, len(entries), msgid, target, once)
     return b"".join([head, *[ENTRY.pack(*entry) for entry in entries], body])
+
+
+def carries_rights(frame: bytes) -> bool:
+    """Whether a frame is a message that names ports: later frames may be about them."""
+    _, kind, flags, entries = HEADER.unpack_from(frame)
+    if kind not in (Kind.MESSAGE, Kind.REPLY) or flags & SIMPLE:
+        return False
+    table = frame[MESSAGE_SIZE : MESSAGE_SIZE + ENTRY_SIZE * entries : ENTRY_SIZE]
+    return Part.MINE in table or Part.YOURS in table
 
 
 class Frame(NamedTuple):

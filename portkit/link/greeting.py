@@ -11,25 +11,36 @@ from portkit.link.decoder import Limits
 from portkit.link.frames import VERSION
 
 
-class Greeting(BaseModel):
+LEAST_SHARED = 1 << 28
+"""What every side accepts of shared memory, so that lending need not wait for the greeting."""
+
+
+class _Version(BaseModel):
+    """What the records of all versions have in common."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    version: int
+
+
+class Greeting(_Version):
     """HELLO and WELCOME. What a later version adds is ignored.
 
     Attributes:
         version: of the protocol; both sides must speak the same.
         incarnation: 32 hexadecimal digits drawn at random when the process began to use links.
         pid: of the process, for people; what is relied on comes from the kernel.
-        limits: what the sender of this record accepts.
+        max_message, max_components, max_descriptors, max_parts, max_shared: see
+            :class:`Limits`.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
-
-    version: int = VERSION
     incarnation: str = Field(pattern="^[0-9a-f]{32}$")
     pid: int = Field(ge=0, lt=1 << 32)
     max_message: int = Field(ge=1 << 16, le=1 << 31)
     max_components: int = Field(ge=1, le=65534)
     max_descriptors: int = Field(ge=0, le=253)
     max_parts: int = Field(ge=1, le=1024)
+    max_shared: int = Field(ge=LEAST_SHARED, lt=1 << 48)
 
     @property
     def limits(self) -> Limits:
@@ -40,12 +51,14 @@ class Greeting(BaseModel):
 def greeting(incarnation: bytes, pid: int, limits: Limits) -> bytes:
     """This side's record, as it is sent."""
     record = Greeting(
+        version=VERSION,
         incarnation=incarnation.hex(),
         pid=pid,
         max_message=limits.message,
         max_components=limits.components,
         max_descriptors=limits.descriptors,
         max_parts=limits.parts,
+        max_shared=limits.shared,
     )
     return record.model_dump_json().encode()
 
@@ -57,14 +70,14 @@ def read(body: bytes) -> Greeting:
         ProtocolError: it is not one, or of another version of the protocol.
     """
     try:
-        found = Greeting.model_validate_json(body)
+        version = _Version.model_validate_json(body).version
+        if version != VERSION:
+            raise ProtocolError(
+                f"the peer speaks version {version} of the protocol, this side {VERSION}: "
+                "use the same release of portkit on both sides"
+            )
+        return Greeting.model_validate_json(body)
     except ValidationError as error:
         first = error.errors()[0]
         what = ": ".join([*map(str, first["loc"]), first["msg"]])
         raise ProtocolError(f"the greeting is wrong: {what}") from error
-    if found.version != VERSION:
-        raise ProtocolError(
-            f"the peer speaks version {found.version} of the protocol, this side {VERSION}: "
-            "use the same release of portkit on both sides"
-        )
-    return found

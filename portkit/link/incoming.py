@@ -253,7 +253,9 @@ class Incoming:
     def _greet(self, peer: greeting.Greeting) -> None:
         self.greeted = self._decoder.greeted = True
         self._link.peer_limits = peer.limits
+        self._link.outbox.most_parts = peer.limits.parts
         self._link.incarnation = bytes.fromhex(peer.incarnation)
+        self._link.lending.greeted()
         self._link.node.greeted(self._link)
 
     def _on_refused(self, frame: Frame) -> None:

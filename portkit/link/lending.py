@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from portkit.errors import ProtocolError
 from portkit.link import frames
 from portkit.link.frames import Frame
+from portkit.link.greeting import LEAST_SHARED
 from portkit.link.segment_maps import SegmentMaps
 from portkit.link.segments import Block, Segment, SegmentPool
 
@@ -75,14 +76,23 @@ class Lending:
     def _segment_pool(self) -> SegmentPool:
         with self._link.lock:
             if self._pool is None:
-                self._pool = SegmentPool(self._settings.pool_limit)
+                self._pool = SegmentPool(self._limit())
             return self._pool
+
+    def _limit(self) -> int:
+        most = self._link.peer_limits.shared if self._link.incoming.greeted else LEAST_SHARED
+        return min(self._settings.pool_limit, most)
+
+    def greeted(self) -> None:
+        """The peer has said how much it accepts."""
+        if self._pool is not None:
+            self._pool.byte_limit = self._limit()
 
     def on_segment(self, frame: Frame) -> None:
         """SEGMENT: the peer will lend this memory."""
         fd = self._link.incoming.claim_descriptor()
         if self._maps is None:
-            self._maps = SegmentMaps(self._settings.pool_limit, self._link.note_return)
+            self._maps = SegmentMaps(self._settings.limits.shared, self._link.note_return)
         self._maps.add(frame.a, fd, frame.b)
 
     def on_return(self, frame: Frame) -> None:

@@ -30,8 +30,11 @@ from portkit.message import Sender
 from portkit.runloop import DEFAULT_MODE
 
 if TYPE_CHECKING:
+    from portkit._wakeup import Waiter
     from portkit.link.node import Node
 
+_GATHERED = 1 << 16
+"""Bytes that a burst may leave unwritten."""
 _INTERRUPTED = "writing was interrupted by an exception of a signal handler"
 
 
@@ -140,9 +143,39 @@ class Link:
         if not isinstance(error, Exception):
             self.close_later(_INTERRUPTED)
 
-    def write_quietly(
-        self, frame: bytes, descriptors: Sequence[int] = (), target: int = 0
-    ) -> None:
+    @property
+    def is_writable(self) -> bool:
+        """Whether the connection is not known to be lost."""
+        return self._write_error is None and not self.is_closed
+
+    def gather(self, frame: bytes, target: int, waiter: Waiter) -> None:
+        """Keep a frame of a burst for a moment, to write many of them at once.
+
+        Raises:
+            BecameInvalidError: the connection is lost.
+        """
+        self._check_writable()
+        self.outbox.add(frame, target)
+        if self.service_source.is_writer:
+            return  # it is full, and written as it empties
+        if self.outbox.size >= _GATHERED:
+            self.flush()
+        elif self not in waiter.unflushed:
+            waiter.unflushed.append(self)
+            service.flush_soon(self)
+
+    def flush_gathered(self) -> bool:
+        """Write what was gathered; False where there was nothing."""
+        with self.lock:
+            if not self.outbox.size or self.is_closed or self.service_source.is_writer:
+                return False
+            try:
+                self.flush()
+            except BecameInvalidError:
+                return False
+            return True
+
+    def write_quietly(self, frame: bytes, descriptors: Sequence[int] = (), target: int = 0) -> None:
         """Write what nobody waits for: that the connection is lost is told in another way."""
         try:
             self.write(frame, target, descriptors)

@@ -29,7 +29,7 @@ class Settings(NamedTuple):
         limits: what a peer may send.
         outbox_limit: bytes that may wait to be written to one link before senders wait.
         out_of_line: bytes from which on data travels out of line, where it can.
-        pool_limit: bytes of shared memory that each side of a link may lend.
+        pool_limit: bytes of shared memory that this side lends to one peer, if that accepts it.
         copy_out_of_line: copy such data when it arrives, for peers that may write to it later.
         max_links: connections at the same time.
         max_links_per_process: of one peer process.

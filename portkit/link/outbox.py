@@ -13,10 +13,14 @@ from itertools import count
 
 from portkit.link.channel import Channel
 from portkit.link.decoder import LAST, PART_HEAD
-from portkit.link.frames import HEADER, Kind
+from portkit.link.frames import HEADER, Kind, carries_rights
 
 PART_SIZE = 1 << 16
 """Bytes of a message that are written in one piece; between two such pieces others have a turn."""
+_OVERHEAD = 256
+"""Bytes of memory that a frame takes which waits, beside its own."""
+_LAST = -1
+"""In place of a target: after all that is there."""
 
 
 class _Stream:
@@ -24,33 +28,67 @@ class _Stream:
 
     __slots__ = ("behind", "data", "number", "position", "target")
 
-    def __init__(self, number: int, target: int, data: memoryview) -> None:
+    def __init__(
+        self,
+        number: int,
+        target: int,
+        data: bytes,
+        behind: deque[tuple[bytes, Sequence[int]]],
+    ) -> None:
         self.number = number
         self.target = target
-        self.data = data
+        self.data = memoryview(data)
         self.position = 0
-        self.behind: list[tuple[bytes, Sequence[int]]] = []
+        self.behind = behind
 
 
 class Outbox:
     """Frames on their way out. Used under the link's lock.
 
+    A signal handler may interrupt any method and call :meth:`write`: what it adds waits in a
+    queue of its own until the interrupted method, or the next flush, gives it its place.
+
     Args:
         channel: where they go.
 
     Attributes:
+        most_parts: large messages that the peer takes at the same time.
         size: bytes that wait here.
     """
 
-    __slots__ = ("_by_target", "_channel", "_flushing", "_numbers", "_queue", "_streams", "size")
+    __slots__ = (
+        "_active",
+        "_added",
+        "_after",
+        "_ahead",
+        "_barred",
+        "_by_target",
+        "_channel",
+        "_flushing",
+        "_later",
+        "_numbers",
+        "_queue",
+        "_queued",
+        "_waiting",
+        "most_parts",
+        "size",
+    )
 
     def __init__(self, channel: Channel) -> None:
         self._channel: Channel | None = channel
+        self._added: deque[tuple[bytes, int, Sequence[int]]] = deque()
         self._queue: deque[tuple[bytes | memoryview, Sequence[int]]] = deque()
-        self._streams: deque[_Stream] = deque()
+        self._queued = 0
+        self._active: deque[_Stream] = deque()
+        self._waiting: deque[_Stream] = deque()
         self._by_target: dict[int, _Stream] = {}
+        self._after: deque[tuple[frozenset[int], bytes]] = deque()
+        self._later: deque[tuple[bytes, int, Sequence[int]]] = deque()
+        self._barred = False
+        self._ahead = 0
         self._numbers = count(1)
         self._flushing = False
+        self.most_parts: int = 1
         self.size: int = 0
 
     def write(self, frame: bytes, target: int = 0, descriptors: Sequence[int] = ()) -> None:
@@ -64,45 +102,50 @@ class Outbox:
         Raises:
             OSError: the connection is lost.
         """
-        if not self.size and len(frame) <= PART_SIZE:
+        length = len(frame)
+        if self.size or self._flushing or length > PART_SIZE:
+            self.add(frame, target, descriptors)
+            self.flush()
+            return
+        self._flushing = True
+        try:
             try:
                 written = self._open().write(frame, descriptors)
             except BlockingIOError:
                 written = 0
-            if written == len(frame):
+            if written == length:
                 return
             if written:
-                self._keep(memoryview(frame)[written:], ())
+                self._enqueue(memoryview(frame)[written:], ())
             else:
-                self._keep(frame, descriptors)
-            return
-        self.add(frame, target, descriptors)
-        self.flush()
+                self._enqueue(frame, _duplicates(descriptors))
+            left = length - written
+            self.size += left
+        finally:
+            self._flushing = False
 
     def add(self, frame: bytes, target: int = 0, descriptors: Sequence[int] = ()) -> None:
-        """Keep a frame until the next :meth:`flush`."""
-        stream = self._by_target.get(target) if self._by_target and target else None
-        if stream is not None:
-            stream.behind.append((frame, [os.dup(fd) for fd in descriptors]))
-            self.size += len(frame)
-        elif len(frame) > PART_SIZE and not descriptors:
-            stream = _Stream(next(self._numbers), target, memoryview(frame))
-            self._streams.append(stream)
-            if target:
-                self._by_target[target] = stream
-            self.size += len(frame)
-        else:
-            self._keep(frame, descriptors)
+        """Keep a frame until the next :meth:`flush`; as :meth:`write`."""
+        length = len(frame)
+        self._added.append((frame, target, _duplicates(descriptors) if descriptors else ()))
+        self.size += length
+
+    def add_last(self, frame: bytes) -> None:
+        """Keep a frame until all that is there has been written, large messages included.
+
+        For what must not overtake a message that speaks of the same right.
+        """
+        self.add(frame, _LAST)
 
     def add_run(self, run: list[bytes], target: int) -> None:
-        """Keep small frames to one right until the next :meth:`flush`."""
-        if self._by_target and target in self._by_target:
-            for frame in run:
-                self.add(frame, target)
-            return
+        """Keep small simple messages to one right until the next :meth:`flush`."""
         data = b"".join(run)
-        self._queue.append((data, ()))
-        self.size += len(data)
+        if len(data) <= PART_SIZE or len(run) == 1:
+            self.add(data, target)
+            return
+        middle = len(run) // 2
+        self.add_run(run[:middle], target)
+        self.add_run(run[middle:], target)
 
     def flush(self) -> bool:
         """Write as much as goes in now; whether nothing is left.
@@ -110,29 +153,38 @@ class Outbox:
         Raises:
             OSError: the connection is lost.
         """
-        if self._flushing:  # a signal handler, or a finalizer, in the midst of the loop below
+        if self._flushing:  # a signal handler, or a finalizer, in the midst of writing
             return False
         self._flushing = True
         try:
-            while self._queue or self._streams:
-                if not self._queue:
-                    self._next_part()
-                elif len(self._queue) > 1:
-                    self._join()
+            while self._line_up():
                 data, descriptors = self._queue[0]
                 written = self._open().write(data, descriptors)
                 self.size -= written
-                for fd in descriptors:
-                    os.close(fd)
+                self._queued -= written
+                self._ahead -= written
                 if written == len(data):
                     self._queue.popleft()
                 else:
                     self._queue[0] = (memoryview(data)[written:], ())
+                for fd in descriptors:
+                    os.close(fd)
         except BlockingIOError:
             pass
         finally:
             self._flushing = False
         return not self.size
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether a large message is on its way, which small frames overtake."""
+        return bool(self._active or self._waiting or self._added)
+
+    @property
+    def burden(self) -> int:
+        """Bytes of memory that what waits here takes, about."""
+        added = len(self._added) + len(self._after) + len(self._later)
+        return self.size + _OVERHEAD * (len(self._queue) + added)
 
     def _open(self) -> Channel:
         assert self._channel is not None, "the link looks whether it is closed"
@@ -141,20 +193,98 @@ class Outbox:
     def close(self) -> None:
         """Drop what is left, and the channel."""
         self._channel = None
-        waiting = list(self._queue)
-        for stream in self._streams:
-            waiting += stream.behind
-        for _, descriptors in waiting:
+        waiting = [descriptors for _, descriptors in self._queue]
+        waiting += [descriptors for _, _, descriptors in [*self._added, *self._later]]
+        for stream in [*self._active, *self._waiting]:
+            waiting += [descriptors for _, descriptors in stream.behind]
+        queues = (self._queue, self._added, self._after, self._later, self._active, self._waiting)
+        for queue in queues:
+            queue.clear()
+        self._by_target.clear()
+        self._barred = False
+        self.size = self._queued = self._ahead = 0
+        for descriptors in waiting:
             for fd in descriptors:
                 os.close(fd)
-        self._queue.clear()
-        self._streams.clear()
-        self._by_target.clear()
-        self.size = 0
 
-    def _keep(self, data: bytes | memoryview, descriptors: Sequence[int]) -> None:
-        self._queue.append((data, [os.dup(fd) for fd in descriptors]))
-        self.size += len(data)
+    # Only while ``_flushing``: nobody interrupts these to do the same.
+
+    def _enqueue(self, data: bytes | memoryview, descriptors: Sequence[int]) -> None:
+        self._queue.append((data, descriptors))
+        self._queued += len(data)
+
+    def _line_up(self) -> bool:
+        """Have at the head of the queue what is to be written next; False if there is nothing."""
+        while self._added:
+            self._place(*self._added.popleft())
+        if self._ahead <= 0 and (self._active or self._waiting):
+            self._next_part()
+        if len(self._queue) > 1:
+            self._join()
+        return bool(self._queue)
+
+    def _place(self, frame: bytes, target: int, descriptors: Sequence[int]) -> None:
+        if self._barred:
+            self._later.append((frame, target, descriptors))
+            return
+        stream = self._by_target.get(target)
+        if stream is not None:
+            stream.behind.append((frame, descriptors))
+        elif target == _LAST and (self._active or self._waiting):
+            self._after.append((self._running(), frame))
+            return
+        elif _is_large(frame, descriptors):
+            self._begin(_Stream(next(self._numbers), target, frame, deque()))
+        else:
+            self._enqueue(frame, descriptors)
+            return
+        # Another message that names these rights must not come first.
+        self._barred = carries_rights(frame)
+
+    def _begin(self, stream: _Stream) -> None:
+        self._waiting.append(stream)
+        if stream.target:
+            self._by_target[stream.target] = stream
+
+    def _running(self) -> frozenset[int]:
+        return frozenset(stream.number for stream in [*self._active, *self._waiting])
+
+    def _next_part(self) -> None:
+        """Queue a part of the message whose turn it is. At most one is in the queue."""
+        while self._waiting and len(self._active) < self.most_parts:
+            self._active.append(self._waiting.popleft())
+        stream = self._active.popleft()
+        end = min(len(stream.data), stream.position + PART_SIZE)
+        last = end == len(stream.data)
+        size = PART_HEAD + end - stream.position
+        head = HEADER.pack(size, Kind.PART, LAST if last else 0, 0)
+        number = stream.number.to_bytes(8, "little")
+        self._enqueue(b"".join((head, number, stream.data[stream.position : end])), ())
+        self.size += PART_HEAD
+        self._ahead = self._queued
+        stream.position = end
+        if last:
+            self._end(stream)
+        else:
+            self._active.append(stream)
+
+    def _end(self, stream: _Stream) -> None:
+        """The whole of a large message is queued: now what waited for it."""
+        self._by_target.pop(stream.target, None)
+        while stream.behind:
+            frame, descriptors = stream.behind.popleft()
+            if _is_large(frame, descriptors):
+                self._begin(_Stream(stream.number, stream.target, frame, stream.behind))
+                return
+            self._enqueue(frame, descriptors)
+        running = self._running()
+        while self._after and running.isdisjoint(self._after[0][0]):
+            self._enqueue(self._after.popleft()[1], ())
+        if not running:
+            self._barred = False
+            later, self._later = self._later, deque()
+            for frame, target, descriptors in later:
+                self._place(frame, target, descriptors)
 
     def _join(self) -> None:
         """Make one piece of the small frames at the head, for one system call."""
@@ -170,22 +300,19 @@ class Outbox:
         if pieces:
             self._queue.appendleft((pieces[0] if len(pieces) == 1 else b"".join(pieces), ()))
 
-    def _next_part(self) -> None:
-        stream = self._streams[0]
-        self._streams.rotate(-1)
-        end = min(len(stream.data), stream.position + PART_SIZE)
-        last = end == len(stream.data)
-        part = stream.data[stream.position : end]
-        head = HEADER.pack(PART_HEAD + len(part), Kind.PART, LAST if last else 0, 0)
-        self._queue.append((head + stream.number.to_bytes(8, "little"), ()))
-        self._queue.append((part, ()))
-        self.size += PART_HEAD
-        stream.position = end
-        if last:
-            self._streams.remove(stream)
-            self._by_target.pop(stream.target, None)
-            for frame, descriptors in stream.behind:
-                self.size -= len(frame)
-                self.add(frame, stream.target, descriptors)
-                for fd in descriptors:
-                    os.close(fd)
+
+def _is_large(frame: bytes, descriptors: Sequence[int]) -> bool:
+    """Whether it goes in parts. Descriptors go with the first byte of a frame of their own."""
+    return len(frame) > PART_SIZE and not descriptors
+
+
+def _duplicates(descriptors: Sequence[int]) -> Sequence[int]:
+    duplicates: list[int] = []
+    try:
+        for fd in descriptors:
+            duplicates.append(os.dup(fd))  # noqa: PERF401 - known one by one, to be closed
+    except BaseException:
+        for fd in duplicates:
+            os.close(fd)
+        raise
+    return duplicates

@@ -46,12 +46,12 @@ class SegmentPool:
         byte_limit: how much to map at most, in bytes; the peer has announced it.
 
     Attributes:
+        byte_limit: as above; it may be raised.
         retired: numbers of segments the peer knew and that are no more. The link tells the peer,
             before it announces another segment: else the peer may find the limit overstepped.
     """
 
     __slots__ = (
-        "_byte_limit",
         "_bytes",
         "_closed",
         "_dropped",
@@ -62,12 +62,13 @@ class SegmentPool:
         "_on_drop",
         "_refused",
         "_segments",
+        "byte_limit",
         "retired",
     )
 
     def __init__(self, byte_limit: int) -> None:
         self.retired: deque[int] = deque()
-        self._byte_limit = byte_limit
+        self.byte_limit: int = byte_limit
         self._bytes = 0
         self._closed = False
         self._dropped: deque[Lease] = deque()
@@ -148,9 +149,9 @@ class SegmentPool:
             raise TypeError(f"the size must be an int, not {type(size).__name__}")
         if size < 1:
             raise ValueError(f"a buffer has 1 byte or more, not {size}")
-        if whole_pages(size) > self._byte_limit:
+        if whole_pages(size) > self.byte_limit:
             raise MessageTooLargeError(
-                f"{size} bytes are over byte_limit, {self._byte_limit} bytes of memory shared with "
+                f"{size} bytes are over byte_limit, {self.byte_limit} bytes of memory shared with "
                 "this peer: allocate less and send several messages, or raise byte_limit"
             )
         with self._entered():
@@ -163,7 +164,7 @@ class SegmentPool:
                 ) from error
             if segment is None:
                 raise SendTimeoutError(
-                    f"no room for {size} bytes: of byte_limit, {self._byte_limit} bytes, too many "
+                    f"no room for {size} bytes: of byte_limit, {self.byte_limit} bytes, too many "
                     "are in use. Drop buffers no longer needed, wait until the receiver drops "
                     "what it was sent, or raise byte_limit"
                 )
@@ -270,8 +271,8 @@ class SegmentPool:
             key=lambda segment: segment.size,
             default=None,
         )
-        fresh = min(with_spare_room(size), self._byte_limit // mmap.PAGESIZE * mmap.PAGESIZE)
-        roomy = self._bytes + fresh <= self._byte_limit
+        fresh = min(with_spare_room(size), self.byte_limit // mmap.PAGESIZE * mmap.PAGESIZE)
+        roomy = self._bytes + fresh <= self.byte_limit
         if best is not None and (best.size <= _WASTE * fresh or not roomy):
             del self._free[best.id]
             return best
@@ -288,9 +289,9 @@ class SegmentPool:
     def _make_room(self, size: int) -> bool:
         """Whether ``size`` bytes fit into the limit once free segments went, oldest first."""
         free = sum(segment.size for segment in self._free.values())
-        if self._bytes - free + size > self._byte_limit:
+        if self._bytes - free + size > self.byte_limit:
             return False
-        while self._bytes + size > self._byte_limit:
+        while self._bytes + size > self.byte_limit:
             self._retire(next(iter(self._free.values())))
         return True
 
@@ -309,6 +310,6 @@ class SegmentPool:
 
     def __repr__(self) -> str:
         return (
-            f"<SegmentPool {self._bytes} of {self._byte_limit} bytes, "
+            f"<SegmentPool {self._bytes} of {self.byte_limit} bytes, "
             f"{len(self._segments)} segments, {len(self._free)} free>"
         )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _MESSAGE = int(Kind.MESSAGE)
 _REPLY = int(Kind.REPLY)
+_AT_ONCE = 3
+"""Sends of a thread since it last waited that are written at once; more are a burst, and gathered:
+until 64 KiB are together, the thread is about to wait, or a millisecond is over."""
 _LARGEST_OF_A_RUN = 4096
 """Bytes of data up to which messages of one call are written together."""
 
@@ -82,7 +85,12 @@ class Sending:
                         right.messages -= 1
                         right.size -= size
                         frame = simple_message(_MESSAGE, right.number, msgid, once, data)
-                        self._link.write(frame, right.number)
+                        waiter = _thread.current().waiter
+                        waiter.sends += 1
+                        if waiter.sends <= _AT_ONCE:
+                            self._link.write(frame, right.number)
+                        else:
+                            self._link.gather(frame, right.number, waiter)
                     except BaseException as error:
                         self._link.check_in_step(error)
                         raise
@@ -222,7 +230,13 @@ class Sending:
                 if not self._link.is_closed:
                     if self._link.notes:
                         self._link.settle_notes()
-                    self._link.write_quietly(simple_message(_REPLY, number, msgid, 0, data))
+                    frame = simple_message(_REPLY, number, msgid, 0, data)
+                    waiter = _thread.current().waiter
+                    waiter.sends += 1
+                    if waiter.sends <= _AT_ONCE or not self._link.is_writable:
+                        self._link.write_quietly(frame)
+                    else:
+                        self._link.gather(frame, 0, waiter)
             return
         prepared = prepare(self._link, components, reply_port)
         with self._link.lock:

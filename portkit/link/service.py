@@ -15,6 +15,7 @@ from typing import Protocol
 
 from portkit import _fork, _thread
 from portkit._report import report
+from portkit._wakeup import Gathering
 from portkit.errors import LoopEndedError
 from portkit.runloop import InputSource, RunLoop, Timer
 from portkit.runloop.poller import READ, WRITE
@@ -22,6 +23,8 @@ from portkit.runloop.pump import PumpSource
 
 _LOOK_AFTER = 0.02
 """Seconds for which a link may be neglected before the service thread reads it."""
+_FLUSH = 0.001
+"""Seconds for which a thread that goes on without waiting may leave unwritten what it sent."""
 _START = 30.0
 """Seconds for the thread to start; only a machine at its end needs more."""
 
@@ -65,6 +68,11 @@ class ServiceSource(PumpSource):
         """Watch for reading, or for nothing; writing is apart from it."""
         super().watch(interest | self._writing)
 
+    @property
+    def is_writer(self) -> bool:
+        """Whether the service thread is to write, as soon as something goes in."""
+        return bool(self._writing)
+
     def watch_writing(self, *, wanted: bool) -> None:
         """Watch for writing as well, or no more."""
         self._writing = WRITE if wanted else 0
@@ -80,8 +88,9 @@ class _Service:
         self.unread: dict[LookedAfter, int] = {}
         self.loop: RunLoop
         self._keep_alive = InputSource(lambda _: None)
-        self._timer: Timer | None = None
         self._looking = False
+        self.gathering: dict[Gathering, None] = {}
+        self._flushing = False
         self._started = Event()
         self.thread = Thread(target=self._run, name="portkit service", daemon=True)
         self.thread.start()
@@ -112,7 +121,7 @@ class _Service:
             self.loop.perform(self._start_looking)
 
     def _start_looking(self) -> None:
-        self._timer = Timer.scheduled(_LOOK_AFTER, self._look, repeats=True)
+        Timer.scheduled(_LOOK_AFTER, self._look, repeats=True)
 
     def _look(self, timer: Timer) -> None:
         for link, reads in list(self.unread.items()):
@@ -126,6 +135,25 @@ class _Service:
             self._looking = False
             if self.unread:  # another thread put one there, and saw the timer still running
                 self.look_after(next(iter(self.unread)))
+
+    def flush_soon(self, link: Gathering) -> None:
+        self.gathering[link] = None
+        if not self._flushing:
+            self._flushing = True
+            self.loop.perform(self._start_flushing)
+
+    def _start_flushing(self) -> None:
+        Timer.scheduled(_FLUSH, self._flush, repeats=True)
+
+    def _flush(self, timer: Timer) -> None:
+        for link in list(self.gathering):
+            if not link.flush_gathered():
+                self.gathering.pop(link, None)
+        if not self.gathering:
+            timer.invalidate()
+            self._flushing = False
+            if self.gathering:  # as in _look
+                self.flush_soon(next(iter(self.gathering)))
 
 
 _lock = Lock()
@@ -184,6 +212,16 @@ def look_after(link: LookedAfter) -> None:
     if service is not None:
         try:
             service.look_after(link)
+        except LoopEndedError:
+            pass
+
+
+def flush_soon(link: Gathering) -> None:
+    """Write what the link has gathered in a moment, if its sender does not do so before."""
+    service = _service
+    if service is not None:
+        try:
+            service.flush_soon(link)
         except LoopEndedError:
             pass
 

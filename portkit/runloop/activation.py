@@ -214,6 +214,9 @@ def _wait(loop: RunLoop, activation: Activation, *, poll: bool) -> list[tuple[in
     waiter = loop._waiter
     awaited = activation.awaited
     loop._is_waiting = not poll
+    waiter.sends = 0
+    if waiter.unflushed:
+        waiter.flush()
     while True:
         poller = mode.poller
         waiter.armed = mode
