@@ -29,7 +29,7 @@ from portkit.errors import (
     WorkerDiedError,
     WrongThreadError,
 )
-from portkit.message import PortMessage
+from portkit.message import PortMessage, Sender
 from portkit.port import Port, ReplyPort
 from portkit.registry import PORT_CLASSES as _PORT_CLASSES
 from portkit.registry import connect_port, open_port
@@ -50,7 +50,8 @@ from portkit.runloop import (
 
 if TYPE_CHECKING:
     from portkit.address import Address
-    from portkit.workers import Session, Worker, WorkerGroup
+    from portkit.link.descriptor import Descriptor
+    from portkit.workers import Restart, Session, Worker, WorkerGroup
     from portkit_transports.mach import MachPort
     from portkit_transports.message import MessagePort
 
@@ -65,6 +66,7 @@ __all__ = [
     "BecameInvalidError",
     "CheckInError",
     "CheckInTimeoutError",
+    "Descriptor",
     "DescriptorSource",
     "ErrorContext",
     "InputSource",
@@ -84,9 +86,11 @@ __all__ = [
     "ReceiveTimeoutError",
     "ReplyDroppedError",
     "ReplyPort",
+    "Restart",
     "RunLoop",
     "RunResult",
     "SendTimeoutError",
+    "Sender",
     "Session",
     "ThreadData",
     "Timer",
@@ -102,15 +106,17 @@ __all__ = [
 
 _LATE = {
     "Address": "portkit.address",
+    "Descriptor": "portkit.link.descriptor",
+    "Restart": "portkit.workers",
     "Session": "portkit.workers",
     "Worker": "portkit.workers",
     "WorkerGroup": "portkit.workers",
 }
-"""What needs pydantic, which takes longer to import than all the rest."""
+"""What few programs need, and pydantic, which takes longer to import than all the rest."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load transports' port classes, and what needs pydantic, when they are first asked for."""
+    """Load transports' port classes, and what is late, when they are first asked for."""
     if name in _PORT_CLASSES:
         value: Any = _port_class(name)
     elif name in _LATE:
