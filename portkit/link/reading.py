@@ -193,7 +193,9 @@ class Reading:
         if self._shared or (loop is not None and loop is self._loop and self._covers(port)):
             return
         with self._link.lock:
-            if loop is not None and self._loop in (None, loop):
+            if self._temporary is not None:
+                export.settled = False  # somebody reads for now, perhaps in that very mode: later
+            elif loop is not None and self._loop in (None, loop):
                 self._move_in(loop, port)
             elif self._loop is not None:
                 self._shared = True

@@ -127,9 +127,8 @@ class TestNames:
 
     def test_an_invalid_ports_name_is_free(self, child: Child) -> None:
         child.call(roles.invalidate, "them")
-        with MessagePort("them"):
-            with pytest.raises(NameInUseError):
-                child.call(roles.open_port, "them")
+        with MessagePort("them"), pytest.raises(NameInUseError):
+            child.call(roles.open_port, "them")
         child.call(roles.open_port, "them")
 
     def test_a_killed_processs_name_is_free(self, child: Child) -> None:
@@ -241,18 +240,19 @@ class TestHandles:
                 receive()
 
 
-class TestEnds:
-    ENDS: dict[str, Callable[[Child], object]] = {
-        "killed": lambda child: child.kill(),
-        "terminated": lambda child: child.signal(signal.SIGTERM),
-        "invalidated": lambda child: child.call(roles.invalidate, "them"),
-        "renamed": lambda child: child.call(roles.rename, "them", "they"),
-        "unnamed": lambda child: child.call(roles.rename, "them", None),
-        "exit": lambda child: child.end(),
-        "_exit": lambda child: child.begin(roles.exit_abruptly),
-        "exec": lambda child: child.begin(roles.become_another_program),
-    }
+ENDS: dict[str, Callable[[Child], object]] = {
+    "killed": lambda child: child.kill(),
+    "terminated": lambda child: child.signal(signal.SIGTERM),
+    "invalidated": lambda child: child.call(roles.invalidate, "them"),
+    "renamed": lambda child: child.call(roles.rename, "them", "they"),
+    "unnamed": lambda child: child.call(roles.rename, "them", None),
+    "exit": lambda child: child.end(),
+    "_exit": lambda child: child.begin(roles.exit_abruptly),
+    "exec": lambda child: child.begin(roles.become_another_program),
+}
 
+
+class TestEnds:
     @pytest.mark.parametrize("how", ENDS.values(), ids=list(ENDS))
     @pytest.mark.parametrize("used", [True, False])
     def test_a_remote_learns_of_it_at_once(
