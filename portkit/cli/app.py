@@ -9,6 +9,7 @@ import typer
 
 import portkit
 from portkit.cli.demo.command import run_demo
+from portkit.cli.worker.command import TOKEN, run_worker
 
 app: typer.Typer = typer.Typer(
     name="portkit",
@@ -61,7 +62,11 @@ def demo(
         ),
     ] = None,
     over: Annotated[
-        str, typer.Option(help="The transport between this side and the workers: mach (threads).")
+        str,
+        typer.Option(
+            help="The transport between this side and the workers: mach (threads) or message "
+            "(processes)."
+        ),
     ] = "mach",
     verify: Annotated[
         bool, typer.Option("--verify", help="Hash everything again in one thread, and compare.")
@@ -76,3 +81,40 @@ def demo(
     The main loop deals the files out; workers answer with SHA-256 and size.
     """
     raise typer.Exit(run_demo(path, workers=workers, over=over, verify=verify, crash=crash))
+
+
+@app.command(
+    epilog="Exit status: 0 the group stopped the worker, or its function returned; 1 the group "
+    "refused it or is not there, or the function raised; 2 wrong usage; 130 interrupted. "
+    f"The token by which the group knows the worker is taken from ${TOKEN}."
+)
+def worker(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FUNCTION", help="What to run. It gets a Session.", show_default=False
+        ),
+    ],
+    *,
+    main: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="The door of the group, as message:NAME.", show_default=False
+        ),
+    ],
+    index: Annotated[int, typer.Option(min=0, help="The worker's number in the group.")] = 0,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Its name in messages; by default worker-INDEX.", show_default=False),
+    ] = None,
+    check_in_timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for the group's answer.")
+    ] = 5.0,
+) -> None:
+    """Check in with a group of another process, and work for it.
+
+    Groups start their workers themselves; this is for one that is started by hand.
+    """
+    raise typer.Exit(
+        run_worker(target, main, index=index, name=name, check_in_timeout=check_in_timeout)
+    )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+
+from portkit._arguments import check_timeout
 from portkit.errors import (
     CheckInError,
     CheckInTimeoutError,
     InvalidPortError,
+    PortError,
     ReceiveTimeoutError,
     ReplyDroppedError,
     SendTimeoutError,
@@ -13,7 +17,7 @@ from portkit.errors import (
 from portkit.message import PortMessage
 from portkit.port import Port
 from portkit.registry import open_port
-from portkit.runloop import COMMON_MODES, InputSource, RunLoop
+from portkit.runloop import COMMON_MODES, DEFAULT_MODE, InputSource, RunLoop
 from portkit.workers.check_in import STOP, CheckIn, check_in
 from portkit.workers.delivery import deliver_waiting
 
@@ -53,6 +57,8 @@ class Session:
         self._record = record
         self._check_in_timeout = check_in_timeout
         self._main: Port | None = None
+        self._inbox: deque[PortMessage] = deque()
+        self._stopped = False
         # Stays signalled once it was: a stop ends one run only, and a delegate may be in another.
         self._stop_source = InputSource(self._finish)
         self.loop.add_port(self.port, COMMON_MODES)
@@ -107,6 +113,43 @@ class Session:
             self.check_in()
         self.loop.run()
 
+    def receive(self, timeout: float | None) -> PortMessage | None:
+        """Check in, if need be, and wait for the next message; instead of :meth:`run`.
+
+        The loop runs in its default mode meanwhile. A request is answered with the message's
+        ``reply``.
+
+        Args:
+            timeout: seconds; 0 or less looks once, None waits for ever.
+
+        Returns:
+            The message; None once the group has stopped this worker or is gone, and all that was
+            sent before has been received.
+
+        Raises:
+            ReceiveTimeoutError: nothing came in time.
+            PortError: the worker's port has a delegate, which gets the messages.
+        """
+        check_timeout(timeout)
+        if self.port.delegate is None:
+            self.port.delegate = self._keep
+        elif self.port.delegate != self._keep:
+            raise PortError(f"{self.name}'s port has a delegate, which gets its messages: use run")
+        if self._main is None:
+            self.check_in()
+        if not (self._inbox or self._stopped):
+            self.loop._run_until(DEFAULT_MODE, timeout, _Received(self))
+        if self._inbox:
+            return self._inbox.popleft()
+        if self._stopped:
+            return None
+        raise ReceiveTimeoutError(f"{self.name} received nothing within {timeout} s")
+
+    def _keep(self, message: PortMessage) -> None:
+        if message.is_request:
+            message.defer()
+        self._inbox.append(message)
+
     def stop(self) -> None:
         """End :meth:`run` once the messages that are here now are handled. Any thread."""
         self._stop_source.signal()
@@ -125,4 +168,19 @@ class Session:
         source.signal(wake=False)
         if self.loop.contains_port(self.port, COMMON_MODES):  # else the target takes them itself
             deliver_waiting(self.port)
+        self._stopped = True
         self.loop.stop()
+
+
+class _Received:
+    """What :meth:`Session.receive` waits for."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a message, or will be no more."""
+        return bool(self._session._inbox) or self._session._stopped

@@ -9,12 +9,17 @@ from pathlib import Path
 from time import monotonic
 
 from portkit import PortError
-from portkit.cli.demo.digest import digest_file, hash_files
+from portkit.cli.demo.digest import digest_file
 from portkit.cli.demo.display import Display
 from portkit.cli.demo.files import find_files, shown, standard_library
 from portkit.cli.demo.job import HashJob
 from portkit.registry import transport
 from portkit.workers import WorkerGroup
+
+TARGET = "portkit.cli.demo.digest:hash_files"
+"""By name, as other processes import it."""
+CHECK_IN_TIMEOUT = 30.0
+"""Seconds: there may be more workers than processors, and each starts a Python of its own."""
 
 COMPLETE = 0
 INCOMPLETE = 1
@@ -41,7 +46,7 @@ def run_demo(
     display = Display()
     try:
         transport(over)
-        group = WorkerGroup(hash_files, count=workers, over=over)
+        group = WorkerGroup(TARGET, count=workers, over=over, check_in_timeout=CHECK_IN_TIMEOUT)
     except PortError as error:
         display.say(f"portkit demo: {error}")
         return WRONG_USAGE

@@ -131,7 +131,7 @@ class HashJob:
     def _lose(self, worker: Worker) -> None:
         self.lost.append(worker)
         files = list(self._in_hand.pop(worker))
-        reason = str(worker.error or "it ended by itself").splitlines()[-1]
+        reason = "it ended by itself" if worker.error is None else _reason(worker.error)
         self._say(f"{worker.name} was lost: {reason}; it had {len(files)} files in hand")
         if files:
             self._suspect(files.pop(0))
@@ -159,3 +159,9 @@ class HashJob:
     def _stop_if_done(self) -> None:
         if self.done == self._total:
             self._loop.stop()
+
+
+def _reason(error: Exception) -> str:
+    """The error in a line: what follows "died after its check-in:", or the traceback's end."""
+    first, *others = str(error).splitlines()
+    return others[-1] if others and first.endswith(":") else first.partition(": ")[2] or first

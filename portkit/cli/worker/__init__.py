@@ -1,0 +1,1 @@
+"""Working for a group that did not start this process."""
