@@ -10,7 +10,6 @@ from portkit.errors import ProtocolError
 from portkit.link.decoder import Limits
 from portkit.link.frames import VERSION
 
-
 LEAST_SHARED = 1 << 28
 """What every side accepts of shared memory, so that lending need not wait for the greeting."""
 
@@ -45,7 +44,13 @@ class Greeting(_Version):
     @property
     def limits(self) -> Limits:
         """What may be sent to the side whose record this is."""
-        return Limits(self.max_message, self.max_components, self.max_descriptors, self.max_parts)
+        return Limits(
+            self.max_message,
+            self.max_components,
+            self.max_descriptors,
+            self.max_parts,
+            self.max_shared,
+        )
 
 
 def greeting(incarnation: bytes, pid: int, limits: Limits) -> bytes:

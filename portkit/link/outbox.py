@@ -17,10 +17,6 @@ from portkit.link.frames import HEADER, Kind, carries_rights
 
 PART_SIZE = 1 << 16
 """Bytes of a message that are written in one piece; between two such pieces others have a turn."""
-_OVERHEAD = 256
-"""Bytes of memory that a frame takes which waits, beside its own."""
-_LAST = -1
-"""In place of a target: after all that is there."""
 
 
 class _Stream:
@@ -59,7 +55,6 @@ class Outbox:
     __slots__ = (
         "_active",
         "_added",
-        "_after",
         "_ahead",
         "_barred",
         "_by_target",
@@ -82,7 +77,6 @@ class Outbox:
         self._active: deque[_Stream] = deque()
         self._waiting: deque[_Stream] = deque()
         self._by_target: dict[int, _Stream] = {}
-        self._after: deque[tuple[frozenset[int], bytes]] = deque()
         self._later: deque[tuple[bytes, int, Sequence[int]]] = deque()
         self._barred = False
         self._ahead = 0
@@ -130,13 +124,6 @@ class Outbox:
         self._added.append((frame, target, _duplicates(descriptors) if descriptors else ()))
         self.size += length
 
-    def add_last(self, frame: bytes) -> None:
-        """Keep a frame until all that is there has been written, large messages included.
-
-        For what must not overtake a message that speaks of the same right.
-        """
-        self.add(frame, _LAST)
-
     def add_run(self, run: list[bytes], target: int) -> None:
         """Keep small simple messages to one right until the next :meth:`flush`."""
         data = b"".join(run)
@@ -175,17 +162,6 @@ class Outbox:
             self._flushing = False
         return not self.size
 
-    @property
-    def in_parts(self) -> bool:
-        """Whether a large message is on its way, which small frames overtake."""
-        return bool(self._active or self._waiting or self._added)
-
-    @property
-    def burden(self) -> int:
-        """Bytes of memory that what waits here takes, about."""
-        added = len(self._added) + len(self._after) + len(self._later)
-        return self.size + _OVERHEAD * (len(self._queue) + added)
-
     def _open(self) -> Channel:
         assert self._channel is not None, "the link looks whether it is closed"
         return self._channel
@@ -197,8 +173,7 @@ class Outbox:
         waiting += [descriptors for _, _, descriptors in [*self._added, *self._later]]
         for stream in [*self._active, *self._waiting]:
             waiting += [descriptors for _, descriptors in stream.behind]
-        queues = (self._queue, self._added, self._after, self._later, self._active, self._waiting)
-        for queue in queues:
+        for queue in (self._queue, self._added, self._later, self._active, self._waiting):
             queue.clear()
         self._by_target.clear()
         self._barred = False
@@ -230,24 +205,18 @@ class Outbox:
         stream = self._by_target.get(target)
         if stream is not None:
             stream.behind.append((frame, descriptors))
-        elif target == _LAST and (self._active or self._waiting):
-            self._after.append((self._running(), frame))
-            return
         elif _is_large(frame, descriptors):
             self._begin(_Stream(next(self._numbers), target, frame, deque()))
         else:
             self._enqueue(frame, descriptors)
             return
-        # Another message that names these rights must not come first.
+        # What later frames say of the ports that it names must not come first.
         self._barred = carries_rights(frame)
 
     def _begin(self, stream: _Stream) -> None:
         self._waiting.append(stream)
         if stream.target:
             self._by_target[stream.target] = stream
-
-    def _running(self) -> frozenset[int]:
-        return frozenset(stream.number for stream in [*self._active, *self._waiting])
 
     def _next_part(self) -> None:
         """Queue a part of the message whose turn it is. At most one is in the queue."""
@@ -274,13 +243,11 @@ class Outbox:
         while stream.behind:
             frame, descriptors = stream.behind.popleft()
             if _is_large(frame, descriptors):
-                self._begin(_Stream(stream.number, stream.target, frame, stream.behind))
+                number = next(self._numbers)
+                self._begin(_Stream(number, stream.target, frame, stream.behind))
                 return
             self._enqueue(frame, descriptors)
-        running = self._running()
-        while self._after and running.isdisjoint(self._after[0][0]):
-            self._enqueue(self._after.popleft()[1], ())
-        if not running:
+        if not self._active and not self._waiting:
             self._barred = False
             later, self._later = self._later, deque()
             for frame, target, descriptors in later:
