@@ -243,8 +243,6 @@ class Decoder:
             raise ProtocolError("a part of a message came before the greeting")
         if len(frame) <= PART_HEAD or flags & ~LAST:
             raise ProtocolError("a part of a message has a stream, and bytes of the message")
-        if not self.greeted:
-            raise ProtocolError("a part of a message came before the greeting")
         stream = int.from_bytes(frame[HEADER_SIZE:PART_HEAD], "little")
         collected = self._parts.get(stream)
         if collected is None:
