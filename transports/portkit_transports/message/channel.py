@@ -32,11 +32,12 @@ class UnixChannel:
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        self._socket = connection
-        self._send = connection.send
-        self._receive = connection.recvmsg_into
+        owned = _Connection(connection.family, connection.type, 0, connection.detach())
+        self._socket = owned
+        self._send = owned.send
+        self._receive = owned.recvmsg_into
         self.carries_descriptors: bool = True
-        self.sender: Sender | None = peer_of(connection)
+        self.sender: Sender | None = peer_of(owned)
         _fork.close_in_child(self)
 
     def fileno(self) -> int:
@@ -79,8 +80,14 @@ class UnixChannel:
         """Close the child's copy; the connection is the parent's."""
         self._socket.close()
 
+
+class _Connection(socket.socket):
+    """Closes without a warning: it goes with its link, which is often found as garbage."""
+
+    __slots__ = ()
+
     def __del__(self) -> None:
-        self._socket.close()
+        self.close()
 
 
 def peer_of(connection: socket.socket) -> Sender | None:
