@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,15 +100,17 @@ def page_id(page: Path) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if programs(page)], ids=page_id)
 def test_snippets_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     found = programs(page)
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", RUNNER],
-        input=json.dumps([str(page), [(block.line, block.text) for block, _ in found]]),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short: not tmp_path
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", RUNNER],
+            input=json.dumps([str(page), [(block.line, block.text) for block, _ in found]]),
+            cwd=tmp_path,
+            env={**os.environ, "PORTKIT_RUNTIME_DIR": folder},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
     assert done.stderr == ""
     assert done.returncode == 0
     for (block, shown), printed in zip(found, json.loads(done.stdout), strict=True):

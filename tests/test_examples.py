@@ -1,9 +1,14 @@
-"""Every example runs as a program of its own, and prints exactly what lies beside it."""
+"""Every example runs as a program of its own, and prints exactly what lies beside it.
+
+Of the names by which its processes find each other, nothing is left behind.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,17 +21,21 @@ PROGRAMS = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_example_prints_what_is_expected(name: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", EXAMPLES / f"{name}.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short: not tmp_path
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", EXAMPLES / f"{name}.py"],
+            cwd=tmp_path,
+            env={**os.environ, "PORTKIT_RUNTIME_DIR": folder},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        left = [entry.name for entry in Path(folder).iterdir() if entry.name != "lock"]
     assert done.stdout == (EXAMPLES / "expected" / f"{name}.txt").read_text()
     assert done.stderr == ""
     assert done.returncode == 0
+    assert left == []
 
 
 def test_examples_and_expectations_belong_together() -> None:
