@@ -31,8 +31,8 @@ class UnixChannel:
     __slots__ = ("__weakref__", "_receive", "_send", "_socket", "carries_descriptors", "sender")
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
         owned = _Connection(connection.family, connection.type, 0, connection.detach())
+        owned.setblocking(False)
         self._socket = owned
         self._send = owned.send
         self._receive = owned.recvmsg_into
