@@ -167,26 +167,42 @@ class Decoder:
     def _parse(self, data: memoryview, end: int) -> int:  # noqa: C901 - hot path
         """Pass on the whole frames in ``data[:end]``; where the rest begins."""
         start = 0
-        while end - start >= HEADER_SIZE:
-            length, kind, flags, count = HEADER.unpack_from(data, start)
+        on_simple = self._sink.on_simple
+        while True:
+            if end - start >= MESSAGE_SIZE:
+                # Of a frame that is no message the last three are bytes of what follows it.
+                length, kind, flags, count, msgid, target, once = MESSAGE.unpack_from(data, start)
+                stop = start + length
+                if kind == _MESSAGE and MESSAGE_SIZE <= length <= _ALWAYS and stop <= end:
+                    simple = SIMPLE | REQUEST if once else SIMPLE
+                    if flags == simple and count == 1:  # as below, by the shortest way
+                        on_simple(
+                            kind, msgid, target, once, bytes(data[start + MESSAGE_SIZE : stop])
+                        )
+                        start = stop
+                        continue
+            elif end - start >= HEADER_SIZE:
+                length, kind, flags, count = HEADER.unpack_from(data, start)
+                stop = start + length
+                msgid = target = once = 0
+            else:
+                return start
             if length > _ALWAYS:
                 self._check_length(length, kind, flags, count)
             if length > end - start:
                 return start
             if length < HEADER_SIZE:
                 raise ProtocolError(f"a frame has at least {HEADER_SIZE} bytes, not {length}")
-            stop = start + length
             if kind == _MESSAGE or kind == _REPLY:  # noqa: PLR1714, SIM109 - twice as fast
                 if length < MESSAGE_SIZE:
                     raise ProtocolError(f"a message of {length} bytes is cut off")
-                msgid, target, once = MESSAGE.unpack_from(data, start)[4:]
                 if bool(flags & REQUEST) != bool(once):
                     raise ProtocolError("a request, and nothing else, has a send-once right")
                 if flags & SIMPLE:
                     if flags & ~(SIMPLE | REQUEST) or count != 1:
                         raise ProtocolError(f"flags {flags:#x} do not go together")
                     body = bytes(data[start + MESSAGE_SIZE : stop])
-                    self._sink.on_simple(kind, msgid, target, once, body)
+                    on_simple(kind, msgid, target, once, body)
                 else:
                     parts = self._table(data[start:stop], flags, count)
                     self._sink.on_message(kind, flags, msgid, target, once, parts)
@@ -195,7 +211,6 @@ class Decoder:
             else:
                 self._sink.on_frame(decode(kind, flags, data[start:stop]))
             start = stop
-        return start
 
     def _check_length(self, length: int, kind: int, flags: int, count: int) -> None:
         """Whether a frame with this header may come."""

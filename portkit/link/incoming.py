@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from portkit.link.link import Link
     from portkit.link.rights import Export
 
+_MESSAGE = int(Kind.MESSAGE)
 _REPLY = int(Kind.REPLY)
 _GREETINGS = (Kind.HELLO, Kind.WELCOME, Kind.REFUSED)
 _SCRATCH_SIZE = 1 << 17
@@ -59,6 +60,7 @@ class Incoming:
         "_link",
         "_run",
         "_run_export",
+        "_run_target",
         "bytes_read",
         "greeted",
     )
@@ -73,6 +75,7 @@ class Incoming:
         self._busy = Lock()
         self._run: list[Envelope] = []
         self._run_export: Export | None = None
+        self._run_target = 0
         self.greeted: bool = False
         self.bytes_read: int = 0
 
@@ -151,20 +154,22 @@ class Incoming:
 
         Those that come together for one port are put into its queue together.
         """
+        reply_port = ReplyPort(RemoteAnswer(self._link, once)) if once else None
+        if target == self._run_target and kind == _MESSAGE:
+            self._run.append((msgid, (data,), reply_port, self._run_export))
+            return
         if not self.greeted:
             raise ProtocolError("a message came before the greeting")
-        reply_port = ReplyPort(RemoteAnswer(self._link, once)) if once else None
+        self._pass_run()
         if kind == _REPLY:
-            self._pass_run()
             self._on_reply(target, (msgid, (data,), reply_port, self))
             return
         export = self._exports.get(target)
         if export is None:
             self._on_stray(target, reply_port)
             return
-        if export is not self._run_export:
-            self._pass_run()
-            self._run_export = export
+        self._run_target = target
+        self._run_export = export
         self._run.append((msgid, (data,), reply_port, export))
 
     def on_message(  # noqa: PLR0917 - the fields of a frame, in their order
@@ -198,7 +203,7 @@ class Incoming:
         export = self._run_export
         if export is None:
             return
-        run, self._run, self._run_export = self._run, [], None
+        run, self._run, self._run_export, self._run_target = self._run, [], None, 0
         try:
             export.receive(run)
         except InvalidPortError:

@@ -14,6 +14,7 @@ from portkit.errors import AuthenticationError, PortError
 from portkit.link import greeting, service
 from portkit.link.channel import Channel
 from portkit.link.decoder import Limits
+from portkit.link.heartbeat import start_heartbeat
 from portkit.link.link import Link
 from portkit.local_port import LocalPort
 from portkit.runloop import Timer
@@ -35,6 +36,8 @@ class Settings(NamedTuple):
         max_links_per_process: of one peer process.
         max_rights: ports that one peer may open by address.
         greeting_timeout: seconds in which a new connection must have been greeted.
+        heartbeat: seconds of silence after which a peer counts as dead; None for channels whose
+            end the kernel tells.
         unread_limit: bytes of answers and other frames, for which senders do not wait, that may
             lie unread by a peer before it loses its link.
     """
@@ -48,6 +51,7 @@ class Settings(NamedTuple):
     max_links_per_process: int = 64
     max_rights: int = 1 << 16
     greeting_timeout: float = 5.0
+    heartbeat: float | None = None
     unread_limit: int = 1 << 28
 
 
@@ -154,13 +158,19 @@ class Node:
 
     def greeted(self, link: Link) -> None:
         """The handshake is over."""
+        self._stop_timer(link)
+        loop = service.loop()
+        if loop is not None and self.settings.heartbeat is not None:
+            self._timers[link] = start_heartbeat(link, loop, self.settings.heartbeat)
+
+    def _stop_timer(self, link: Link) -> None:
         timer = self._timers.pop(link, None)
         if timer is not None:
             timer.invalidate()
 
     def closed(self, link: Link) -> None:
         """The link has ended."""
-        self.greeted(link)
+        self._stop_timer(link)
         with self._lock:
             self._links.pop(link, None)
 

@@ -194,8 +194,14 @@ class Export:
             InvalidPortError: the port has ended.
             ProtocolError: there was no room granted for them.
         """
+        size = 0
         for envelope in envelopes:
-            self.allowance_size -= cost(envelope[1])
+            components = envelope[1]
+            if len(components) == 1 and type(data := components[0]) is bytes and len(data) < 4096:
+                size += len(data)  # as flow.cost, without its call
+            else:
+                size += cost(components)
+        self.allowance_size -= size
         self.allowance -= len(envelopes)
         if self.allowance < 0 or self.allowance_size < 0:
             raise ProtocolError(f"the peer sends to right {self.number} without room granted")
@@ -226,7 +232,10 @@ class Export:
     def taken(self, components: tuple[Component, ...]) -> None:
         """A message was taken: grant its room again, half a window at a time."""
         self._messages += 1
-        self._size += cost(components)
+        if len(components) == 1 and type(data := components[0]) is bytes and len(data) < 4096:
+            self._size += len(data)  # as in receive
+        else:
+            self._size += cost(components)
         if self._messages >= self._half or self._size >= HALF_WINDOW:
             messages, size = self._messages, self._size
             self._messages = self._size = 0
