@@ -9,7 +9,7 @@ from typing import Any
 
 from portkit import MachPort, MessagePort, Port, PortMessage, RunLoop
 from portkit.link.descriptor import Descriptor
-from tests.support import PATIENCE
+from tests.support import PATIENCE, LoopThread
 
 
 class Do(IntEnum):
@@ -201,3 +201,14 @@ def send_numbers(name: str, count: int, size: int = 0) -> int:
 def ask(name: str, data: bytes = b"?", msgid: int = Do.ECHO) -> bytes | None:
     """Ask a port by name."""
     return MessagePort.remote(name).request(data, msgid=msgid, reply_timeout=PATIENCE).data
+
+
+_apart: list[LoopThread] = []
+
+
+def open_apart(name: str, queue_limit: int = 1024) -> int:
+    """As :func:`open_port`, on the run loop of another thread."""
+    thread = LoopThread()
+    thread.__enter__()
+    _apart.append(thread)
+    return thread.call(open_port, name, queue_limit)
