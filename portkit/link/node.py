@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from portkit import _fork
@@ -17,7 +18,7 @@ from portkit.link.decoder import Limits
 from portkit.link.heartbeat import start_heartbeat
 from portkit.link.link import Link
 from portkit.local_port import LocalPort
-from portkit.runloop import Timer
+from portkit.runloop import RunLoop, Timer
 
 if TYPE_CHECKING:
     from portkit.message import Sender
@@ -80,7 +81,9 @@ class Node:
         self._admits = admits
         self._lock = Lock()
         self._links: dict[Link, None] = {}
-        self._timers: dict[Link, Timer] = {}
+        self._awaited: dict[Link, float] = {}
+        self._watching: RunLoop | None = None
+        self._heartbeats: dict[Link, Timer] = {}
         self._generation = _fork.generation
 
     @property
@@ -124,18 +127,28 @@ class Node:
         timeout = self.settings.greeting_timeout
         with self._lock:
             self._links[link] = None
-        loop = service.loop()
-        if loop is not None:
-            self._timers[link] = loop.call_later(timeout, self._expire, link)
+            self._awaited[link] = monotonic() + timeout
+            loop = service.loop()
+            if loop is not None and loop is not self._watching:
+                # One timer for all, which goes on while links come: a new one wakes the thread.
+                self._watching = loop
+                loop.add_timer(Timer(timeout / 4, self._look_for_greetings, repeats=True))
         return link
 
-    def _expire(self, link: Link) -> None:
-        self._timers.pop(link, None)
-        if link.incoming.greeted:
-            return
-        link.refuse(
-            AuthenticationError(f"the peer did not greet within {self.settings.greeting_timeout} s")
-        )
+    def _look_for_greetings(self, timer: Timer) -> None:
+        now = monotonic()
+        late = [link for link, deadline in list(self._awaited.items()) if now >= deadline]
+        for link in late:
+            self._awaited.pop(link, None)
+            link.refuse(
+                AuthenticationError(
+                    f"the peer did not greet within {self.settings.greeting_timeout} s"
+                )
+            )
+        with self._lock:
+            if not self._awaited:
+                self._watching = None
+                timer.invalidate()
 
     def check_peer(self, link: Link) -> None:
         """Whether to have the link at all.
@@ -158,19 +171,17 @@ class Node:
 
     def greeted(self, link: Link) -> None:
         """The handshake is over."""
-        self._stop_timer(link)
+        self._awaited.pop(link, None)
         loop = service.loop()
         if loop is not None and self.settings.heartbeat is not None:
-            self._timers[link] = start_heartbeat(link, loop, self.settings.heartbeat)
-
-    def _stop_timer(self, link: Link) -> None:
-        timer = self._timers.pop(link, None)
-        if timer is not None:
-            timer.invalidate()
+            self._heartbeats[link] = start_heartbeat(link, loop, self.settings.heartbeat)
 
     def closed(self, link: Link) -> None:
         """The link has ended."""
-        self._stop_timer(link)
+        self._awaited.pop(link, None)
+        heartbeat = self._heartbeats.pop(link, None)
+        if heartbeat is not None:
+            heartbeat.invalidate()
         with self._lock:
             self._links.pop(link, None)
 
