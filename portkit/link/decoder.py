@@ -32,6 +32,7 @@ _MESSAGE = int(Kind.MESSAGE)
 _REPLY = int(Kind.REPLY)
 _PART = int(Kind.PART)
 _DATA = int(Part.DATA)
+_DESCRIPTOR = int(Part.DESCRIPTOR)
 _KINDS_OF_PARTS = frozenset(map(int, Part))
 
 LAST = 1
@@ -236,6 +237,7 @@ class Decoder:
         position = MESSAGE_SIZE + ENTRY_SIZE * count
         if position > len(frame):
             raise ProtocolError(f"a message's table of {count} components is cut off")
+        kinds = frame[MESSAGE_SIZE:position:ENTRY_SIZE].tobytes()
         parts: list[bytes | Entry] = []
         for index in range(count):
             part, a, b, c = ENTRY.unpack_from(frame, MESSAGE_SIZE + ENTRY_SIZE * index)
@@ -248,6 +250,11 @@ class Decoder:
                 parts.append(Entry(part, a, b, c))
             else:
                 raise ProtocolError(f"component kind {part} is unknown")
+        if kinds.count(_DESCRIPTOR) > self._limits.descriptors:
+            raise ProtocolError(
+                f"a message of {kinds.count(_DESCRIPTOR)} descriptors is over the limit of "
+                f"{self._limits.descriptors}"
+            )
         if position != len(frame):
             raise ProtocolError(f"{len(frame) - position} bytes follow a message's last component")
         return parts

@@ -75,7 +75,7 @@ class Link:
         self.sending: Sending = Sending(self, self.outbox, node.settings.outbox_limit)
         self.incoming: Incoming = Incoming(self, dialled=dialled)
         self.reading: Reading = Reading(self)
-        self._write_error: OSError | None = None
+        self._write_error = ""  # not the error: its traceback would keep the connection open
         self.service_source: service.ServiceSource = service.ServiceSource(
             channel.fileno(), self._serve
         )
@@ -134,7 +134,7 @@ class Link:
         )
         logger.warning("%r is closed: %s", self, error)
         self.outbox.close()
-        self._write_error = OSError(str(error))
+        self._write_error = str(error)
         self.close_later(str(error))
         raise BecameInvalidError(f"the connection was lost: {error}")
 
@@ -146,7 +146,7 @@ class Link:
     @property
     def is_writable(self) -> bool:
         """Whether the connection is not known to be lost."""
-        return self._write_error is None and not self.is_closed
+        return not self._write_error and not self.is_closed
 
     def gather(self, frame: bytes, target: int, waiter: Waiter) -> None:
         """Keep a frame of a burst for a moment, to write many of them at once.
@@ -202,12 +202,12 @@ class Link:
                 waiter.ring()
 
     def _check_writable(self) -> None:
-        if self._write_error is not None or self.is_closed:
+        if self._write_error or self.is_closed:
             raise BecameInvalidError(f"the connection was lost: {self._write_error or 'closed'}")
 
     def _cannot_write(self, error: OSError) -> BecameInvalidError:
         # What the peer wrote before it went can still be read, and is: see _read_to_end.
-        self._write_error = error
+        self._write_error = str(error) or repr(error)
         self.outbox.close()
         service.call(self._read_to_end)
         return BecameInvalidError(f"the connection was lost: {error}")
@@ -274,7 +274,9 @@ class Link:
 
     def refuse(self, error: PortError) -> None:
         """Close because of what the peer is or did; ungreeted, it gets the reason."""
-        logger.warning("%r is closed: %s", self, error)
+        # As text: whoever keeps the log's records would keep the frames of the error's traceback,
+        # and so the connection.
+        logger.warning("%r is closed: %s", self, str(error))
         if not self.incoming.greeted:
             with self.lock:
                 self.write_quietly(frames.refusal(str(error)))
