@@ -1,6 +1,8 @@
 """Ports between the processes of one host: Unix stream sockets, found by name."""
 
+from portkit.link.node import Settings
+from portkit_transports.message.host import configure
 from portkit_transports.message.port import MessagePort
 from portkit_transports.message.transport import transport
 
-__all__ = ["MessagePort", "transport"]
+__all__ = ["MessagePort", "Settings", "configure", "transport"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from portkit import _fork
 from portkit._report import logger
-from portkit.errors import NameNotFoundError, TransportError
+from portkit.errors import NameNotFoundError, PortError, TransportError
 from portkit.link import service
 from portkit.link.node import Node, Settings
 from portkit.message import Sender
@@ -239,6 +239,25 @@ def host() -> Host:
         if _host is None:
             _host = Host()
         return _host
+
+
+def configure(settings: Settings) -> None:
+    """Set what is allowed on the links of this process, before its first MessagePort.
+
+    Args:
+        settings: every limit, and ``copy_out_of_line`` for peers that are not trusted to leave
+            memory alone that they have lent.
+
+    Raises:
+        PortError: this process has made, or looked up, a MessagePort already.
+    """
+    global _host
+    with _lock:
+        if _host is not None:
+            raise PortError(
+                "MessagePorts are in use here: call configure() before the first of them"
+            )
+        _host = Host(settings)
 
 
 def _after_fork_in_child() -> None:
