@@ -209,10 +209,11 @@ class Port(ComponentObject, ABC):
             ReplyDroppedError: the receiver let the request go, or its delegate raised.
             PortError: only this thread's run loop serves the port, and it would not run.
         """
-        check_envelope(msgid, None)
+        if type(msgid) is not int or not 0 <= msgid <= MAX_MSGID:
+            check_envelope(msgid, None)
         check_timeout(send_timeout)
         check_timeout(reply_timeout)
-        packed = pack(components)
+        packed = (components,) if type(components) is bytes else pack(components)
         if reply_mode is not None:
             RunLoop.current()._check_mode(reply_mode)
         self._check_served(reply_mode)
@@ -379,7 +380,10 @@ class ReplyPort(Port):
     def answer(self, result: Any) -> None:
         """Answer with a delegate's return value; None answers with empty data (M11)."""
         try:
-            self.send(b"" if result is None else result)
+            if type(result) is bytes:
+                self._post((0, (result,), None, None), None)
+            else:
+                self.send(b"" if result is None else result)
         except TypeError as error:
             raise TypeError(f"what the delegate returned is no answer: {error}") from error
 
