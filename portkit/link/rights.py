@@ -140,6 +140,7 @@ class Export:
         handed: how often it was sent to the peer, less what the peer has released.
         window: messages that the peer may have unread here.
         allowance, allowance_size: what is left of the room granted; below zero the peer cheats.
+        port_id: what the peer asked for the port by; empty where it was sent in a message.
         settled: the link has seen to being read by the port's run loop.
     """
 
@@ -152,10 +153,10 @@ class Export:
         "_size",
         "allowance",
         "allowance_size",
-        "by_address",
         "handed",
         "link",
         "number",
+        "port_id",
         "settled",
         "window",
     )
@@ -165,7 +166,7 @@ class Export:
         self.number: int = number
         self.handed: int = 0
         self.settled: bool = False
-        self.by_address: bool = False
+        self.port_id: bytes = b""
         self._relay: Relay | None = None
         self._messages = 0
         self._size = 0

@@ -64,7 +64,7 @@ class RightsTable:
                 if (
                     isinstance(sender, Export)
                     and sender.link is self._link
-                    and not sender.by_address
+                    and not sender.port_id
                 ):
                     found = sender
         elif isinstance(port, RemotePort):
@@ -172,7 +172,7 @@ class RightsTable:
         with self._link.lock:
             if port is not None:
                 export = Export(self._link, number, port)
-                export.by_address = True
+                export.port_id = frame.body[:16]
                 if port._add_sender(export):
                     export.handed = 1
                     self.exports[number] = export

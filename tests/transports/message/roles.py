@@ -9,6 +9,7 @@ from typing import Any
 
 from portkit import MachPort, MessagePort, Port, PortMessage, RunLoop
 from portkit.link.descriptor import Descriptor
+from portkit_transports.message.name_server import MessagePortNameServer
 from tests.support import PATIENCE, LoopThread
 
 
@@ -212,3 +213,13 @@ def open_apart(name: str, queue_limit: int = 1024) -> int:
     thread.__enter__()
     _apart.append(thread)
     return thread.call(open_port, name, queue_limit)
+
+
+def register(name: str, port: str) -> None:
+    """Give a port one more name."""
+    MessagePortNameServer().register(name, ports[port])
+
+
+def unregister(name: str) -> None:
+    """Take a name back."""
+    MessagePortNameServer().unregister(name)

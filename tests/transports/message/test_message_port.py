@@ -19,6 +19,7 @@ from portkit import (
     connect_port,
     open_port,
 )
+from portkit_transports.message.host import host
 from tests.ports.helpers import Recorder
 from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.message import roles
@@ -187,6 +188,17 @@ class TestRenaming:
             assert mine.name == "taken"
         assert remote.request(b"2", msgid=Do.KEEP).data == b"2"
 
+    def test_in_the_owners_process(self, loop: LoopThread) -> None:
+        with MessagePort("us") as port:
+            remote = MessagePort.remote("us")
+            ended = Ended(remote, loop)
+            remote.send(b"")
+            port.set_name("we")
+            assert ended.wait()
+            with pytest.raises(InvalidPortError, match="us"):
+                remote.send(b"")
+            MessagePort.remote("we").send(b"")
+
     def test_taking_the_name_away(self, child: Child, loop: LoopThread) -> None:
         remote = MessagePort.remote("them")
         ended = Ended(remote, loop)
@@ -311,6 +323,7 @@ class TestEnds:
         """The name is free, and the owner is told to invalidate."""
         with pytest.warns(ResourceWarning, match="invalidate"):
             MessagePort("dropped")
+        assert eventually(lambda: "dropped" not in host().directory.names())
         child.call(roles.open_port, "dropped")
 
     def test_many_names_one_socket(self, folder: Path) -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import warnings
-import weakref
-from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from portkit import _fork
 from portkit.address import Address
-from portkit.errors import InvalidPortError, NameNotFoundError, TransportError
-from portkit.link.local_right import LocalRight
+from portkit.errors import InvalidPortError, NameNotFoundError
+from portkit.link import service
 from portkit.link.remote_port import RemotePort
+from portkit.link.rights import Export
 from portkit.local_port import LocalPort
 from portkit_transports.message.directory import check_name
 from portkit_transports.message.host import Host, host
+from portkit_transports.message.named_right import LocalName, NamedRight
 
 if TYPE_CHECKING:
-    from portkit.link.rights import Import
-    from portkit.port import Port
     from portkit_transports.message.directory import Record
 
 
@@ -39,12 +39,14 @@ class MessagePort(LocalPort):
         TypeError, ValueError: an argument is wrong.
     """
 
-    __slots__ = ("_host", "_record")
+    __slots__ = ("_aliases", "_host", "_local_names", "_record")
 
     def __init__(
         self, name: str | None = None, delegate: Any = None, *, queue_limit: int = 1024
     ) -> None:
         self._record: Record | None = None
+        self._aliases: dict[str, Record] = {}
+        self._local_names: WeakSet[LocalName] = WeakSet()
         self._host: Host = host()
         super().__init__(delegate, queue_limit=queue_limit)
         if name is not None:
@@ -69,29 +71,76 @@ class MessagePort(LocalPort):
             NameInUseError: a port that lives has the name, perhaps this one; nothing changed.
             InvalidPortError: the port is invalid.
         """
-        self._check_fork()
-        if not self.is_valid:
-            raise InvalidPortError(f"{self!r} is invalid and takes no name: make a new one")
+        self._check_named()
         old = self._record
         self._record = None if name is None else self._host.publish(self, check_name(name))
         if old is not None:
-            self._host.withdraw(old)
-            self._end_addressed()
+            self._end_name(old)
+        if not self.is_valid:
+            self._withdraw()  # another thread ended it meanwhile, and knew nothing of this name
 
-    def _end_addressed(self) -> None:
-        """End the rights of those who came by the old name."""
+    def add_alias(self, name: str) -> None:
+        """Let others find the port under one more name; a name that it has already is no error.
+
+        Raises:
+            NameInUseError: another port that lives has the name.
+            InvalidPortError: the port is invalid.
+        """
+        self._check_named()
+        if name != self.name and name not in self._aliases:
+            self._aliases[name] = self._host.publish(self, check_name(name))
+            if not self.is_valid:
+                self._withdraw()  # as in set_name
+
+    def remove_alias(self, name: str) -> None:
+        """Take back one of the port's names, as :meth:`set_name` does with its own.
+
+        Raises:
+            NameNotFoundError: it is none of them.
+        """
+        if name == self.name:
+            self.set_name(None)
+            return
+        record = self._aliases.pop(name, None)
+        if record is None:
+            raise NameNotFoundError(f"{self!r} has no name {name!r}: it has {self._names}")
+        self._end_name(record)
+
+    @property
+    def _names(self) -> list[str]:
+        return [record.name for record in (self._record, *self._aliases.values()) if record]
+
+    def _check_named(self) -> None:
+        self._check_fork()
+        if not self.is_valid:
+            raise InvalidPortError(f"{self!r} is invalid and takes no name: make a new one")
+
+    def _end_name(self, record: Record) -> None:
+        """Take a name back, and end the rights of those who came by it."""
+        self._host.withdraw(record)
         for sender in self._senders:
-            if getattr(sender, "by_address", False):
-                self._drop_sender(sender, None)
+            if isinstance(sender, Export) and sender.port_id == record.port_id:
+                self._drop_sender(sender, service.loop())
                 sender.port_ended()
+        for right in list(self._local_names):
+            if right.record == record:
+                right.end()
+
+    def _right_by(self, record: Record) -> LocalName:
+        """For handles of this process: the right to send here while the name stands."""
+        right = LocalName(self, record)
+        self._local_names.add(right)
+        return right
 
     def _withdraw(self) -> None:
         record, self._record = self._record, None
-        if record is not None:
-            self._host.withdraw(record)
+        aliases, self._aliases = self._aliases, {}
+        for found in (record, *aliases.values()):
+            if found is not None:
+                self._host.withdraw(found)
 
     @staticmethod
-    def remote(name: str) -> Port:
+    def remote(name: str) -> RemotePort:
         """A handle that sends to the port with that name. Does not wait, and does not connect.
 
         The name is looked up with the first use; that raises ``NameNotFoundError`` where nobody
@@ -104,83 +153,19 @@ class MessagePort(LocalPort):
         return RemotePort(NamedRight.of(check_name(name)))
 
     def __del__(self) -> None:
-        if getattr(self, "_record", None) is None or self._generation != _fork.generation:
+        # May run inside anything on any thread: the service thread takes the names back.
+        if self._generation != _fork.generation or self._mailbox.closed:
             return
-        if not self._mailbox.closed:
+        records = [record for record in (self._record, *self._aliases.values()) if record]
+        if records:
             warnings.warn(
-                f"{self!r} was dropped with its name {self.name!r}: call invalidate()",
+                f"{self!r} was dropped with its name {records[0].name!r}: call invalidate()",
                 ResourceWarning,
                 stacklevel=2,
             )
-            self.invalidate()
+            for record in records:
+                service.call(partial(self._host.withdraw, record))
 
     def __repr__(self) -> str:
         text = super().__repr__()
         return text if self._record is None else f"{text[:-1]} {self._record.name!r}>"
-
-
-class NamedRight:
-    """The right to send to whatever port has a name when the right is first used.
-
-    Args:
-        name: looked up then.
-    """
-
-    __slots__ = ("__weakref__", "_lock", "_reached", "name")
-
-    _known: ClassVar[weakref.WeakValueDictionary[str, NamedRight]] = weakref.WeakValueDictionary()
-    _table_lock: ClassVar[Lock] = Lock()
-
-    def __init__(self, name: str) -> None:
-        self.name: str = name
-        self._lock = Lock()
-        self._reached: Import | LocalRight | None = None
-
-    @classmethod
-    def of(cls, name: str) -> NamedRight:
-        """The one of that name, unless that has ended: then a new one."""
-        with cls._table_lock:
-            found = cls._known.get(name)
-            if found is None or not found.is_alive:
-                found = cls._known[name] = cls(name)
-            return found
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the port lives, as far as is known; True before it was looked up."""
-        return self._reached is None or self._reached.is_alive
-
-    def resolve(self) -> Import | LocalRight:
-        """The right to the port, which is looked up and connected to at the first time.
-
-        Raises:
-            NameNotFoundError: no port that lives has the name.
-            TransportError: its process cannot be connected to.
-        """
-        reached = self._reached
-        if reached is not None:
-            return reached
-        with self._lock:
-            if self._reached is None:
-                this = host()
-                record = this.directory.find(self.name)
-                port = this.local(record)
-                if port is not None:
-                    self._reached = LocalRight(port)
-                else:
-                    link = this.link_to(record)
-                    self._reached = link.table.open(record.port_id, record.incarnation)
-            return self._reached
-
-    def watch(self, handle: RemotePort) -> bool:
-        """Have the handle told of the end, which it is to know without using it.
-
-        So this looks the name up. False where there is no such port.
-        """
-        try:
-            return self.resolve().watch(handle)
-        except (NameNotFoundError, TransportError):
-            return False
-
-    def __repr__(self) -> str:
-        return f"to {self.name!r}"
