@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from enum import IntEnum
@@ -10,7 +11,7 @@ from typing import Any
 from portkit import MachPort, MessagePort, Port, PortMessage, RunLoop
 from portkit.link.descriptor import Descriptor
 from portkit_transports.message.name_server import MessagePortNameServer
-from tests.support import PATIENCE, LoopThread
+from tests.support import PATIENCE, LoopThread, open_descriptors
 
 
 class Do(IntEnum):
@@ -28,7 +29,8 @@ class Do(IntEnum):
     WHO = 10
     PORT = 11
     PASS_ON = 12
-    ASK_TWICE = 13
+    REPLY = 13
+    PASS_ON_TO_WAIT = 14
 
 
 class Server:
@@ -105,6 +107,15 @@ class Server:
         """Hand the request on to the port that came: its owner is to answer."""
         (onward,) = message.ports
         onward.send(message.data or b"", msgid=Do.ECHO, reply_port=message.send_port)
+
+    def reply(self, message: PortMessage) -> None:
+        """Answer a message that asks for no answer, by its reply port."""
+        message.reply(message.components)
+
+    def pass_on_to_wait(self, message: PortMessage) -> None:
+        """As :meth:`pass_on`; nobody is to answer."""
+        (onward,) = message.ports
+        onward.send(message.data or b"", msgid=Do.WAIT, reply_port=message.send_port)
 
 
 setattr(Server, "raise", Server.raise_)
@@ -189,6 +200,48 @@ def offer_mach_port(door: str) -> None:
     port = ports["mach"] = MachPort(server)
     RunLoop.current().add_port(port)
     MessagePort.remote(door).send([port], timeout=PATIENCE)
+
+
+def offer_mach_port_to_server(name: str) -> None:
+    """As :func:`offer_mach_port`, to a :class:`Server`, which keeps it."""
+    server = servers["mach"] = Server()
+    port = ports["mach"] = MachPort(server)
+    RunLoop.current().add_port(port)
+    MessagePort.remote(name).send([port], msgid=Do.PORT, timeout=PATIENCE)
+
+
+def show_kept(name: str, door: str) -> None:
+    """Send on a port that came to a server."""
+    while not servers[name].ports:
+        RunLoop.current().run_mode("default", PATIENCE)
+    MessagePort.remote(door).send(servers[name].ports[:1], timeout=PATIENCE)
+
+
+def ask_kept(name: str, data: bytes, msgid: int = Do.ECHO) -> bytes | None:
+    """Ask a port that came to a server."""
+    return servers[name].ports[0].request(data, msgid=msgid, reply_timeout=PATIENCE).data
+
+
+def send_to_kept(name: str, count: int) -> None:
+    """Send numbers to a port that came to a server."""
+    for number in range(count):
+        servers[name].ports[0].send(b"%d" % number, msgid=Do.KEEP, timeout=PATIENCE)
+
+
+def first_is_valid(name: str) -> bool:
+    """Whether a port that came to a server is valid."""
+    return servers[name].ports[0].is_valid
+
+
+def first_is_own(name: str, port: str) -> bool:
+    """Whether a port that came to a server is one of this process's own."""
+    return servers[name].ports[0] is ports[port]
+
+
+def descriptors() -> dict[int, str]:
+    """What this process has open."""
+    gc.collect()
+    return open_descriptors()
 
 
 def send_numbers(name: str, count: int, size: int = 0) -> int:
