@@ -2,6 +2,7 @@
 
 The ``python`` blocks of a page run in their order in one namespace, in a process of their own. A
 ``text`` block is the output of the ``python`` block above it; one without prints nothing. A block
+with ``title="NAME.py"`` is a file, in the folder where the others run. A block
 below ``<!-- not run: REASON -->`` does not run; one that only includes an example
 (``--8<-- "examples/NAME.py"``) is run by test_examples.py.
 """
@@ -48,6 +49,7 @@ class Block:
 
     line: int
     language: str
+    title: str | None
     text: str
     exempt: bool
 
@@ -65,11 +67,12 @@ def blocks_of(page: Path) -> list[Block]:
     before = ""
     number = 0
     while number < len(lines):
-        if fence := re.match(r"( *)```(\w*)", lines[number]):
+        if fence := re.match(r'( *)```(\w*)(?: title="(\S+)")?', lines[number]):
             start = number + 1
             end = lines.index(f"{fence[1]}```", start)
             text = textwrap.dedent("\n".join(lines[start:end])) + "\n"
-            blocks.append(Block(start, fence[2], text, bool(EXEMPT.fullmatch(before))))
+            exempt = bool(EXEMPT.fullmatch(before))
+            blocks.append(Block(start, fence[2], fence[3], text, exempt))
             number = end
         before = lines[number].strip() or before
         number += 1
@@ -86,7 +89,7 @@ def programs(page: Path) -> list[tuple[Block, str]]:
             if not (shown.exempt or shown.included):
                 found[-1] = (shown, block.text)
             shown = None
-        elif block.language == "python":
+        elif block.language == "python" and block.title is None:
             shown = block
             if not (block.exempt or block.included):
                 found.append((block, ""))
@@ -100,6 +103,9 @@ def page_id(page: Path) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if programs(page)], ids=page_id)
 def test_snippets_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     found = programs(page)
+    for block in blocks_of(page):
+        if block.title is not None:
+            (tmp_path / block.title).write_text(block.text)
     with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short: not tmp_path
         done = subprocess.run(
             [sys.executable, "-X", "dev", "-W", "error", "-c", RUNNER],
