@@ -301,9 +301,9 @@ class WorkerGroup:
             raise ReceiveTimeoutError(f"{names} did not stop within {timeout} s")
 
     def _tell_stop(self, workers: Iterable[Worker]) -> None:
-        assert self._launcher is not None, "it started them"
         for worker in workers:
             if worker._control is None:
+                assert self._launcher is not None, "it started them"
                 self._launcher.signal(worker, Signals.SIGTERM, "it was stopped before its check-in")
                 continue
             try:

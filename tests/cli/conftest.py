@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.transports.message.fresh_host import fresh_host
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folder() -> Iterator[Path]:
+    """The runtime folder of all these commands."""
+    with fresh_host() as path:
+        yield path
 
 
 @pytest.fixture(scope="session")

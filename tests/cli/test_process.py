@@ -43,8 +43,12 @@ def test_the_standard_library_by_default() -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", row(done.stdout, "sha-256"))
 
 
-def test_10000_files_are_hashed_and_verified(tree: Path) -> None:
-    done = demo(tree, "--verify", "--workers", "4")
+OVER = pytest.mark.parametrize("over", ["mach", "message"])
+
+
+@OVER
+def test_10000_files_are_hashed_and_verified(tree: Path, over: str) -> None:
+    done = demo(tree, "--verify", "--workers", "4", "--over", over)
     assert done.returncode == 0
     assert done.stderr == ""
     assert row(done.stdout, "files") == "10000 of 10000"
@@ -54,13 +58,16 @@ def test_10000_files_are_hashed_and_verified(tree: Path) -> None:
     assert sum(map(int, counts)) == 10_000
 
 
-def test_a_lost_worker_costs_nothing(tree: Path) -> None:
-    done = demo(tree, "--crash", "--verify", "--workers", "3")
+@pytest.mark.parametrize(
+    ("over", "reason"),
+    [("mach", "SystemExit: told to crash"), ("message", "exit status 1: told to crash")],
+)
+def test_a_lost_worker_costs_nothing(tree: Path, over: str, reason: str) -> None:
+    done = demo(tree, "--crash", "--verify", "--workers", "3", "--over", over)
     assert done.returncode == 3
-    first, last = done.stderr.splitlines()
-    assert re.fullmatch(
-        r"worker-\d was lost: SystemExit: told to crash; it had \d+ files in hand", first
-    )
+    *own, first, last = done.stderr.splitlines()
+    assert own == (["told to crash"] if over == "message" else [])
+    assert re.fullmatch(rf"worker-\d was lost: {reason}; it had \d+ files in hand", first)
     assert last == "complete, although workers were lost: 1"
     assert row(done.stdout, "files") == "10000 of 10000"
     assert row(done.stdout, "sha-256") == digest_of_tree(tree)
@@ -76,6 +83,36 @@ def test_when_all_workers_are_lost_it_says_so(tree: Path) -> None:
     assert count is not None
     assert last == f"incomplete: {count[1]} without a digest"
     assert row(done.stdout, "files") == f"{10_000 - int(count[1])} of 10000"
+
+
+def children_of(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def test_a_worker_that_is_killed_half_way_costs_nothing(tree: Path) -> None:
+    """By ``kill -9``, while the main side cannot help it."""
+    options = ("--over", "message", "--verify", "--workers", "3")
+    with OnTerminal(*PORTKIT, "demo", tree, *options) as command:
+        command.read_until(re.compile(r"[1-9]\d*/10000"))
+        command.process.send_signal(signal.SIGSTOP)
+        workers = children_of(command.process.pid)
+        assert len(workers) == 3
+        os.kill(workers[1], signal.SIGKILL)
+        command.process.send_signal(signal.SIGCONT)
+        shown = command.read_until(None)
+        assert command.process.stdout is not None
+        output = command.process.stdout.read().decode()
+        assert command.process.wait(PATIENCE) == 3
+    assert re.search(r"worker-\d was lost: killed by SIGKILL; it had \d+ files in hand", shown)
+    assert "complete, although workers were lost: 1" in shown
+    assert row(output, "files") == "10000 of 10000"
+    assert row(output, "sha-256") == digest_of_tree(tree)
+    assert row(output, "verified").startswith("10000 of 10000")
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
 # Ctrl-C.
@@ -99,7 +136,7 @@ class OnTerminal:
         # An interrupt in the wrong place leaves coverage's own lock locked: do not measure these.
         unmeasured = {k: v for k, v in variables.items() if not k.startswith("COVERAGE")}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=theirs, env=unmeasured
+            command, stdout=subprocess.PIPE, stderr=theirs, env=unmeasured, process_group=0
         )
         os.close(theirs)
         self.seen = ""
@@ -114,9 +151,14 @@ class OnTerminal:
         self.process.communicate()
         os.close(self._ours)
 
-    def read_until(self, text: str | None) -> str:
+    def interrupt(self) -> None:
+        """As the terminal does at a Ctrl-C: everyone in the foreground gets it."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def read_until(self, text: str | re.Pattern[str] | None) -> str:
         """Read what is shown until ``text`` is there, or else to the end."""
-        while text is None or text not in self.seen:
+        wanted = re.compile(re.escape(text)) if isinstance(text, str) else text
+        while wanted is None or not wanted.search(self.seen):
             try:
                 data = os.read(self._ours, 4096)
             except OSError:  # Linux's way to say that the other side was closed
@@ -128,18 +170,19 @@ class OnTerminal:
         return self.seen
 
 
+@OVER
 @pytest.mark.parametrize("times", [1, 20])
 @pytest.mark.parametrize("moment", ["0/40", "0 bytes"], ids=["starting", "hashing"])
-def test_interrupted(tmp_path: Path, moment: str, times: int) -> None:
+def test_interrupted(tmp_path: Path, moment: str, times: int, over: str) -> None:
     """It says how far it was and ends soon, though each of its workers is in a large file."""
     with (
         large_files(tmp_path) as folder,
-        OnTerminal(*PORTKIT, "demo", folder, "--workers", "2") as command,
+        OnTerminal(*PORTKIT, "demo", folder, "--workers", "2", "--over", over) as command,
     ):
         command.read_until(moment)
         began = monotonic()
         for _ in range(times):
-            command.process.send_signal(signal.SIGINT)
+            command.interrupt()
         shown = command.read_until(None)
         assert command.process.wait(PATIENCE) == 130, shown
         assert monotonic() - began < 4.5
