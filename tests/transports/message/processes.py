@@ -58,9 +58,9 @@ class Child:
         pickle.dump((fn, args), self._commands)
         self._commands.flush()
 
-    def result(self) -> Any:
+    def result(self, patience: float = PATIENCE) -> Any:
         """What the function that was begun first returned; raises what it raised."""
-        ready, _, _ = select.select([self._results], [], [], PATIENCE)
+        ready, _, _ = select.select([self._results], [], [], patience)
         assert ready, "the child did not answer"
         value, error = pickle.load(self._results)
         if error is not None:

@@ -1,0 +1,34 @@
+"""Four processes that all send to each other at once: in order, none lost, none doubled."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from tests.transports.message import crowd
+from tests.transports.message.processes import Child
+
+_SIZE = 4
+_TOTAL = int(os.environ.get("PORTKIT_STRESS", "40000"))
+"""Messages in all; 1000000 takes a minute or so."""
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.timeout(60 + _TOTAL / 5000)
+def test_everything_arrives_in_order() -> None:
+    patience = 50 + _TOTAL / 5000
+    each = -(-_TOTAL // (_SIZE * (_SIZE - 1)))
+    with ExitStack() as stack:
+        members = [stack.enter_context(Child()) for _ in range(_SIZE)]
+        for index, member in enumerate(members):
+            member.call(crowd.join, index, _SIZE, each)
+        start = time.monotonic()
+        for member in members:
+            member.begin(crowd.play, patience)
+        results = [member.result(patience) for member in members]
+        took = time.monotonic() - start
+    assert results == [(0, [])] * _SIZE
+    print(f"{each * _SIZE * (_SIZE - 1)} messages in {took:.1f} s")
