@@ -30,10 +30,20 @@ def test_help_names_every_option() -> None:
     assert "Exit status" in done.output
 
 
+def test_help_of_a_worker_names_every_option() -> None:
+    done = portkit("worker", "--help")
+    assert done.exit_code == 0
+    for name in inspect.signature(application.worker).parameters:
+        shown = "MODULE:FUNCTION" if name == "target" else f"--{name.replace('_', '-')}"
+        assert shown in done.output
+    assert "PORTKIT_WORKER_TOKEN" in done.output
+
+
 def test_help_names_every_command() -> None:
     done = portkit("--help")
     assert done.exit_code == 0
     assert "demo" in done.output
+    assert "worker" in done.output
     assert "--version" in done.output
     assert "--install-completion" not in done.output
 
@@ -56,6 +66,12 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "no workers": (["demo", "--workers", "0"], ["--workers"]),
     "too many workers": (["demo", "--workers", "1001"], ["--workers"]),
     "strange workers": (["demo", "--workers", "many"], ["--workers"]),
+    "a worker of no group": (["worker", "os:abort"], ["--main"]),
+    "a worker of nothing": (["worker", "--main", "message:x"], ["MODULE:FUNCTION"]),
+    "a strange index": (
+        ["worker", "os:abort", "--main", "message:x", "--index", "-1"],
+        ["--index"],
+    ),
 }
 
 
