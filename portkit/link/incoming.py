@@ -75,7 +75,7 @@ class Incoming:
         self._busy = Lock()
         self._run: list[Envelope] = []
         self._run_export: Export | None = None
-        self._run_target = 0
+        self._run_target = -1  # 0 may come from a peer
         self.greeted: bool = False
         self.bytes_read: int = 0
 
@@ -120,7 +120,11 @@ class Incoming:
                     whole = decoder.is_between_frames
                     self._link.close("the peer has ended" if whole else "it broke off in mid-frame")
                     return
-                decoder.received(scratch, size)
+                try:
+                    decoder.received(scratch, size)
+                except ProtocolError:
+                    self._pass_run()  # what came before was whole
+                    raise
                 self._pass_run()
                 if size < len(buffer):
                     return
@@ -203,7 +207,7 @@ class Incoming:
         export = self._run_export
         if export is None:
             return
-        run, self._run, self._run_export, self._run_target = self._run, [], None, 0
+        run, self._run, self._run_export, self._run_target = self._run, [], None, -1
         try:
             export.receive(run)
         except InvalidPortError:

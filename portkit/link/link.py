@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from portkit import _fork
 from portkit._report import logger
-from portkit.errors import BecameInvalidError, PortError, TransportError
+from portkit.errors import BecameInvalidError, PortError
 from portkit.link import frames, service
 from portkit.link.channel import Channel
 from portkit.link.decoder import Limits
@@ -56,6 +56,7 @@ class Link:
         outbox, sending, incoming, table, lending, reading: the parts.
         notes: what finalizers, which may take no lock, left to be done under it.
         is_closed: True for ever once the link has ended.
+        ending: why it has.
     """
 
     def __init__(self, node: Node, channel: Channel, *, dialled: bool) -> None:
@@ -67,6 +68,7 @@ class Link:
         self.incarnation: bytes = b""
         self.peer_limits: Limits = Limits()
         self.is_closed: bool = False
+        self.ending: str = ""
         self.generation: int = _fork.generation
         self.notes: deque[Callable[[], None]] = deque()
         self.outbox: Outbox = Outbox(channel)
@@ -125,28 +127,22 @@ class Link:
             raise
         if self.outbox.size:
             self.service_source.watch_writing(wanted=True)
-            if self.outbox.size > self.node.settings.unread_limit:
-                self._give_up()
+            self._check_unread()
 
-    def _give_up(self) -> None:
-        error = TransportError(
-            f"the peer leaves over {self.node.settings.unread_limit} bytes unread that are for it"
-        )
-        logger.warning("%r is closed: %s", self, error)
+    def _check_unread(self) -> None:
+        most = self.node.settings.unread_limit
+        if self.outbox.size <= most:
+            return
+        reason = self._write_error = f"the peer leaves over {most} bytes unread that are for it"
+        logger.warning("%r is closed: %s", self, reason)
         self.outbox.close()
-        self._write_error = str(error)
-        self.close_later(str(error))
-        raise BecameInvalidError(f"the connection was lost: {error}")
+        self.close_later(reason)
+        raise BecameInvalidError(f"the connection was lost: {reason}")
 
     def check_in_step(self, error: BaseException) -> None:
         """Close, where a signal handler raised between what has to be done together."""
         if not isinstance(error, Exception):
             self.close_later(_INTERRUPTED)
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether the connection is not known to be lost."""
-        return not self._write_error and not self.is_closed
 
     def gather(self, frame: bytes, target: int, waiter: Waiter) -> None:
         """Keep a frame of a burst for a moment, to write many of them at once.
@@ -157,6 +153,7 @@ class Link:
         self._check_writable()
         self.outbox.add(frame, target)
         if self.service_source.is_writer:
+            self._check_unread()
             return  # it is full, and written as it empties
         if self.outbox.size >= _GATHERED:
             self.flush()
@@ -211,6 +208,12 @@ class Link:
         self.outbox.close()
         service.call(self._read_to_end)
         return BecameInvalidError(f"the connection was lost: {error}")
+
+    def explained(self, error: BecameInvalidError) -> BecameInvalidError:
+        """The error of a send, with what the peer said before it went. Without the lock."""
+        if self._write_error and not self.is_closed:
+            self.read()
+        return BecameInvalidError(f"the port is gone: {self.ending}") if self.ending else error
 
     def _read_to_end(self) -> None:
         """On the service thread: read as long as something comes, then close."""
@@ -294,6 +297,7 @@ class Link:
             if self.is_closed:
                 return
             self.is_closed = True
+            self.ending = reason
             channel, self.channel = self.channel, None
             self.outbox.close()
             self.notes.clear()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from portkit._wakeup import Reader, Waiter
-from portkit.errors import InvalidPortError, ProtocolError
+from portkit.errors import BecameInvalidError, InvalidPortError, ProtocolError
 from portkit.link.flow import HALF_WINDOW, WINDOW, cost
 from portkit.link.relay import RELAY_WINDOW, Relay
 from portkit.link.remote_port import RemotePort
@@ -65,7 +65,10 @@ class Import:
 
     def post(self, envelope: Envelope, timeout: float | None) -> None:
         """Send; as ``Port._post``."""
-        self.link.sending.post(self, envelope, timeout)
+        try:
+            self.link.sending.post(self, envelope, timeout)
+        except BecameInvalidError as error:
+            raise self.link.explained(error) from error
 
     def post_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
         """Send; as ``Port._post_many``."""

@@ -233,10 +233,13 @@ class Sending:
                     frame = simple_message(_REPLY, number, msgid, 0, data)
                     waiter = _thread.current().waiter
                     waiter.sends += 1
-                    if waiter.sends <= _AT_ONCE or not self._link.is_writable:
-                        self._link.write_quietly(frame)
-                    else:
-                        self._link.gather(frame, 0, waiter)
+                    try:
+                        if waiter.sends <= _AT_ONCE:
+                            self._link.write(frame)
+                        else:
+                            self._link.gather(frame, 0, waiter)
+                    except BecameInvalidError:
+                        pass  # as in write_quietly
             return
         prepared = prepare(self._link, components, reply_port)
         with self._link.lock:
@@ -257,7 +260,8 @@ class Sending:
         if self._link.generation != _fork.generation:
             raise InvalidPortError("the port was got before this process was forked: get it anew")
         if not right.is_alive:
-            raise ended("the port is gone: its owner invalidated it, or its process ended")
+            why = self._link.ending
+            raise ended(f"the port is gone: {why or 'its owner invalidated it'}")
 
     def _full(self, right: Import, what: str) -> SendTimeoutError:
         return SendTimeoutError(

@@ -61,11 +61,7 @@ class RightsTable:
         found: Export | None = None
         if isinstance(port, LocalPort):
             for sender in port._senders:
-                if (
-                    isinstance(sender, Export)
-                    and sender.link is self._link
-                    and not sender.port_id
-                ):
+                if isinstance(sender, Export) and sender.link is self._link and not sender.port_id:
                     found = sender
         elif isinstance(port, RemotePort):
             found = self._relayed.get(port._reach())

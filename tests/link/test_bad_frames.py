@@ -195,6 +195,7 @@ BEFORE = {
     "credit": frames.credit(1, 1, 1),
     "open": frames.open_right(DOOR, b"D" * 16, b"i" * 16),
     "message": simple(DOOR),
+    "message to 0": simple(0),
     "request": simple(DOOR, once=1),
     "reply": simple(1, kind=Kind.REPLY),
     "table": to_door(MINE),
