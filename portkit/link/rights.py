@@ -128,6 +128,10 @@ class Import:
         if self.is_alive:
             self.link.note_release(self.number, self.received)
 
+    def __repr__(self) -> str:
+        sender = self.link.sender
+        return f"{self.number} of {'a peer' if sender is None else f'process {sender.pid}'}"
+
 
 def _nothing() -> None:
     return None

@@ -215,6 +215,20 @@ class TestRenaming:
 
 
 class TestHandles:
+    def test_say_where_they_lead(self, child: Child) -> None:
+        handle = MessagePort.remote("them")
+        assert handle.name == "them"
+        assert str(handle.address) == "message:them"
+        assert "'them'" in repr(handle)
+        with MessagePort("door") as door:
+            child.call(roles.send_here, "door", "them")
+            (came,) = door.receive(PATIENCE).ports
+        assert came.name is None
+        assert came.address is None
+        assert f"of process {child.pid}" in repr(came)
+        handle.invalidate()
+        assert handle.name == "them"
+
     def test_of_one_name_are_equal(self, child: Child) -> None:
         """P15."""
         one, other = MessagePort.remote("them"), MessagePort.remote("them")

@@ -150,7 +150,7 @@ class MessagePort(LocalPort):
         Raises:
             TypeError, ValueError: it can be no name.
         """
-        return RemotePort(NamedRight.of(check_name(name)))
+        return NamedPort(name)
 
     def __del__(self) -> None:
         # May run inside anything on any thread: the service thread takes the names back.
@@ -169,3 +169,30 @@ class MessagePort(LocalPort):
     def __repr__(self) -> str:
         text = super().__repr__()
         return text if self._record is None else f"{text[:-1]} {self._record.name!r}>"
+
+
+class NamedPort(RemotePort):
+    """A handle to the port that has a name; see :meth:`MessagePort.remote`.
+
+    Args:
+        name: looked up when the handle is first used.
+
+    Raises:
+        TypeError, ValueError: it can be no name.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(NamedRight.of(check_name(name)))
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The name that the handle was made with (M8)."""
+        return self._name
+
+    @property
+    def address(self) -> Address:
+        """``message:NAME``."""
+        return Address(scheme="message", target=self._name)
