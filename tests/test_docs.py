@@ -125,7 +125,7 @@ def test_snippets_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_block_says_what_it_is(page: Path) -> None:
-    assert {block.language for block in blocks_of(page)} <= {"python", "text", "sh", "toml"}
+    assert {block.language for block in blocks_of(page)} <= {"hex", "json", "python", "sh", "text", "toml"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
