@@ -111,6 +111,12 @@ def current() -> ThreadState:
         return _make_current()
 
 
+def present_waiter() -> Waiter | None:
+    """The calling thread's waiter if it has one. For finalizers: makes nothing."""
+    state = getattr(_local, "state", None)
+    return None if state is None else state.waiter
+
+
 def main() -> ThreadState:
     """The main thread's state, which any thread may be the first to ask for."""
     global _main

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from portkit.link.link import Link
     from portkit.link.rights import Export
 
+_NONE = -1
+"""The number of no right."""
 _MESSAGE = int(Kind.MESSAGE)
 _REPLY = int(Kind.REPLY)
 _GREETINGS = (Kind.HELLO, Kind.WELCOME, Kind.REFUSED)
@@ -75,7 +77,7 @@ class Incoming:
         self._busy = Lock()
         self._run: list[Envelope] = []
         self._run_export: Export | None = None
-        self._run_target = -1  # 0 may come from a peer
+        self._run_target = _NONE
         self.greeted: bool = False
         self.bytes_read: int = 0
 
@@ -207,7 +209,7 @@ class Incoming:
         export = self._run_export
         if export is None:
             return
-        run, self._run, self._run_export, self._run_target = self._run, [], None, -1
+        run, self._run, self._run_export, self._run_target = self._run, [], None, _NONE
         try:
             export.receive(run)
         except InvalidPortError:

@@ -11,7 +11,7 @@ from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from portkit import _fork
+from portkit import _fork, _thread
 from portkit._report import logger
 from portkit.errors import BecameInvalidError, PortError
 from portkit.link import frames, service
@@ -162,10 +162,14 @@ class Link:
             service.flush_soon(self)
 
     def flush_gathered(self) -> bool:
-        """Write what was gathered; False where there was nothing."""
+        """Write what was gathered, and what finalizers noted; False where there was nothing."""
         with self.lock:
-            if not self.outbox.size or self.is_closed or self.service_source.is_writer:
+            if self.is_closed:
                 return False
+            noted = bool(self.notes)
+            self.settle_notes()
+            if not self.outbox.size or self.service_source.is_writer:
+                return noted
             try:
                 self.flush()
             except BecameInvalidError:
@@ -254,14 +258,12 @@ class Link:
     def _note(self, note: Callable[[], None]) -> None:
         if self.is_closed or self.generation != _fork.generation:
             return
-        first = not self.notes
         self.notes.append(note)
-        if first:
-            service.call(self._see_to_notes)
-
-    def _see_to_notes(self) -> None:
-        with self.lock:
-            self.settle_notes()
+        # Before this thread waits, as with a burst of sends: it need not wake another.
+        waiter = _thread.present_waiter()
+        if waiter is not None and self not in waiter.unflushed:
+            waiter.unflushed.append(self)
+        service.flush_soon(self)
 
     def settle_notes(self) -> None:
         """Do what finalizers left to be done. Under the lock."""
