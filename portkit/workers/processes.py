@@ -15,13 +15,14 @@ from time import monotonic
 from typing import ClassVar
 
 from portkit import _fork, _thread
+from portkit._report import report
 from portkit.link.remote_port import RemotePort
 from portkit.port import Port
 from portkit.workers.ending import Ending
 from portkit.workers.launcher import Ended, Launcher
 from portkit.workers.orders import Orders
 from portkit.workers.stderr import StandardError
-from portkit.workers.target import Target, check
+from portkit.workers.target import Target, check, check_not_importing
 from portkit.workers.worker import Worker
 
 _LAST_WORDS = 1.0
@@ -67,6 +68,7 @@ class ProcessLauncher(Launcher):
 
     def start(self, worker: Worker, ended: Ended) -> None:
         """Spawn the worker's process."""
+        check_not_importing(str(self._target))
         orders = Orders(
             target=str(self._target),
             main=str(self._door.address),
@@ -167,10 +169,15 @@ class WorkerProcess:
         try:
             _wait(self._process, stderr)
             self._read_last_words()
+        except Exception as error:
+            report(
+                "a worker's process could not be attended to, and is killed", error, self._worker
+            )
+            self._process.kill()
         finally:
             self._close()
             _thread.end_current()
-            self._ended(self._worker, _ending(self._process.returncode, self._why, stderr))
+            self._ended(self._worker, _ending(self._process.wait(), self._why, stderr))
 
     def _read_last_words(self) -> None:
         """What it sent before its end is to be here before the news of its end."""

@@ -35,6 +35,7 @@ class Session:
     Attributes:
         index: the worker's number, from 0.
         name: its name.
+        over: the scheme of its ports.
         port: the worker's port; give it a delegate before :meth:`run`.
         loop: the worker's run loop.
     """
@@ -50,6 +51,7 @@ class Session:
     ) -> None:
         self.index: int = record.index
         self.name: str = name
+        self.over: str = over
         self.loop: RunLoop = RunLoop.current()
         self.port: Port = open_port(f"{over}:")
         self._control = open_port(f"{over}:", self._obey)

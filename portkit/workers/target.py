@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from threading import local
 from typing import TypeAlias
 
 from portkit.workers.session import Session
 
 Target: TypeAlias = "Callable[[Session], object] | str"
+
+
+class _Importing(local):
+    module: str | None = None
+
+
+_importing = _Importing()
 
 
 def check(target: Target) -> Target:
@@ -40,9 +48,27 @@ def resolve(target: Target) -> Callable[[Session], object]:
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
-    found: object = import_module(module)
+    _importing.module, outer = module, _importing.module
+    try:
+        found: object = import_module(module)
+    finally:
+        _importing.module = outer
     for part in name.split("."):
         found = getattr(found, part)
     if not callable(found):
         raise TypeError(f"{target!r} is a {type(found).__name__}, not callable")
     return found
+
+
+def check_not_importing(target: str) -> None:
+    """Raise where this very thread imports the target's module, as a worker of its own would again.
+
+    Raises:
+        RuntimeError: it does.
+    """
+    module = target.partition(":")[0]
+    if _importing.module == module:
+        raise RuntimeError(
+            f"importing {module!r} starts workers, and each of them imports {module!r}: start them "
+            'under if __name__ == "__main__":'
+        )

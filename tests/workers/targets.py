@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
-from portkit import MessagePort, PortMessage
+from portkit import PortError, PortMessage, open_port
 from portkit.workers import Session, WorkerGroup
 
 
@@ -73,7 +72,7 @@ def _know(session: Session, words: str) -> bytes:
             "input": sys.stdin.read(),
             "interrupts": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
             "blocked": bool(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
-            "threads": [thread.name for thread in threading.enumerate()],
+            "libraries": [name for name in ("rich", "typer") if name in sys.modules],
         }
     ).encode()
 
@@ -85,9 +84,22 @@ def _leave_child(session: Session, words: str) -> None:
     session.loop.stop()
 
 
+def _ask(session: Session, words: str) -> None:
+    """Ask the main side, and tell what came of it."""
+    try:
+        outcome = session.main.request(words.encode(), reply_timeout=30.0).data or b""
+    except PortError as error:
+        outcome = type(error).__name__.encode()
+    session.main.send(b"outcome: " + outcome)
+
+
+def _leave(session: Session, words: str) -> None:
+    session.loop.stop()
+
+
 def _introduce(session: Session, words: str) -> None:
     """Send a port to the main side, and answer what comes back there."""
-    port = MessagePort(delegate=lambda message: message.data)
+    port = open_port(f"{session.over}:", lambda message: message.data)
     session.loop.add_port(port)
     session.main.send(port)
 
@@ -102,6 +114,8 @@ COMMANDS = {
     "know": _know,
     "leave-child": _leave_child,
     "introduce": _introduce,
+    "ask": _ask,
+    "leave": _leave,
 }
 
 

@@ -88,6 +88,7 @@ def test_what_a_worker_process_is_given(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert known["input"] == ""
     assert known["interrupts"] is True
     assert known["blocked"] is False
+    assert known["libraries"] == []
 
 
 def test_20_at_once_leave_nothing_behind() -> None:
@@ -120,6 +121,27 @@ def test_orders_that_are_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, *[f"/{n}/{'x' * 100}" for n in range(1000)]])
     with pytest.raises(WorkerDiedError, match=r"could not be started: .* shorten sys\.path"):
         group_of().start()
+
+
+UNGUARDED = """
+from portkit.workers import WorkerGroup
+
+def target(session):
+    session.run()
+
+with WorkerGroup("unguarded:target", count=2, over="message", check_in_timeout=30.0):
+    print("started")
+"""
+
+
+def test_a_program_that_starts_its_workers_without_end(tmp_path: Path) -> None:
+    """Each would start more. It ends at the first, and says what to write."""
+    (tmp_path / "unguarded.py").write_text(UNGUARDED)
+    done = run(sys.executable, tmp_path / "unguarded.py")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "RuntimeError: importing 'unguarded' starts workers" in done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr.splitlines()[-1]
 
 
 # Deaths before the check-in.
