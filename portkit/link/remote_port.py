@@ -72,7 +72,7 @@ class Right(Protocol):
         ...
 
     def watch(self, handle: RemotePort) -> bool:
-        """Have the handle told of the end; False where that has come."""
+        """Have the handle told of the end; False where that has come, or nobody is there yet."""
         ...
 
 
@@ -126,7 +126,10 @@ class RemotePort(Port):
         right = self._right
         if right is None:
             raise InvalidPortError("this handle was invalidated: get another one")
-        return right.resolve()
+        reached = right.resolve()
+        if self._handlers and not self._watched:
+            self._watch(right)  # which could not be done before it was known where the port is
+        return reached
 
     def _post(self, envelope: Envelope, timeout: float | None) -> None:
         self._reach().post(envelope, timeout)
@@ -178,7 +181,9 @@ class RemotePort(Port):
         record = Handler(handler, loop)
         self._handlers.append(record)
         right = self._right
-        if (right is None or not self._watch(right)) and record in self._handlers:
+        if right is not None:
+            self._watch(right)
+        if (right is None or not right.is_alive) and record in self._handlers:
             self._handlers.remove(record)
             record.notify(self)
 

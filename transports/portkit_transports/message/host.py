@@ -109,6 +109,7 @@ class Host:
         self.directory: Directory = Directory()
         self.node: Node = Node(settings or Settings(), find=self._find, admits=_refusal)
         self._lock = Lock()
+        self._dialling = Lock()
         self._listener: Listener | None = None
         self._ports: weakref.WeakValueDictionary[bytes, MessagePort] = weakref.WeakValueDictionary()
         self._named: set[bytes] = set()
@@ -174,10 +175,11 @@ class Host:
         Raises:
             NameNotFoundError: that process has ended.
         """
-        link = self.node.link_to(record.incarnation)
-        if link is None:
-            link = self.dial(record)
-        return link
+        with self._dialling:
+            link = self.node.link_to(record.incarnation)
+            if link is None:
+                link = self.dial(record)
+            return link
 
     def dial(self, record: Record) -> Link:
         """A new link to the process that has a name."""

@@ -129,7 +129,7 @@ class NamedRight:
     def watch(self, handle: RemotePort) -> bool:
         """Have the handle told of the end, which it is to know without using it.
 
-        So this looks the name up. False where there is no such port.
+        So this looks the name up. False where there is no such port; it may still come.
         """
         try:
             return self.resolve().watch(handle)

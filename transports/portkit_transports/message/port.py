@@ -140,7 +140,7 @@ class MessagePort(LocalPort):
                 self._host.withdraw(found)
 
     @staticmethod
-    def remote(name: str) -> RemotePort:
+    def remote(name: str) -> NamedPort:
         """A handle that sends to the port with that name. Does not wait, and does not connect.
 
         The name is looked up with the first use; that raises ``NameNotFoundError`` where nobody
