@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import pytest
 
@@ -20,7 +21,7 @@ from portkit import (
     open_port,
 )
 from portkit_transports.message.host import host
-from tests.ports.helpers import Recorder
+from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.message import roles
 from tests.transports.message.processes import Child
@@ -111,6 +112,17 @@ class TestNames:
             early.send(b"")
         child.call(roles.open_port, "later")
         assert early.request(b"now", msgid=Do.ECHO).data == b"now"
+
+    def test_a_handler_waits_for_an_owner_too(self, child: Child, loop: LoopThread) -> None:
+        """Nobody was there yet, so nobody has ended."""
+        early = MessagePort.remote("later")
+        ended = Ended(early, loop)
+        child.call(roles.open_port, "later")
+        assert early.request(b"now", msgid=Do.ECHO).data == b"now"
+        assert not ended.calls
+        child.kill()
+        assert ended.wait()
+        assert ended.calls == [early]
 
     def test_a_name_in_use(self, child: Child) -> None:
         with pytest.raises(NameInUseError, match=str(child.pid)):
@@ -215,6 +227,23 @@ class TestRenaming:
 
 
 class TestHandles:
+    def test_know_their_name(self, child: Child) -> None:
+        """M8."""
+        remote = MessagePort.remote("them")
+        assert (remote.name, str(remote.address)) == ("them", "message:them")
+
+    def test_of_one_process_share_a_link(self, child: Child) -> None:
+        child.call(roles.open_port, "also")
+        start = Barrier(8)
+
+        def use(name: str) -> None:
+            start.wait(PATIENCE)
+            MessagePort.remote(name).request(msgid=Do.WHO, reply_timeout=PATIENCE)
+
+        for thread in [Background(partial(use, name)) for name in ("them", "also") * 4]:
+            thread.result()
+        assert len(host().node.links) == 1
+
     def test_say_where_they_lead(self, child: Child) -> None:
         handle = MessagePort.remote("them")
         assert handle.name == "them"
@@ -339,6 +368,21 @@ class TestEnds:
             MessagePort("dropped")
         assert eventually(lambda: "dropped" not in host().directory.names())
         child.call(roles.open_port, "dropped")
+
+    def test_what_was_sent_before_a_processs_end_arrives(
+        self, child: Child, loop: LoopThread
+    ) -> None:
+        seen = Recorder()
+        with MessagePort("us", seen) as port:
+            loop.loop.add_port(port)
+            child.call(roles.send_numbers, "us", 500)
+            assert child.end() == 0
+            assert seen.wait(500)
+            assert seen.data == [b"%d" % number for number in range(500)]
+
+    def test_a_process_that_ends_leaves_nothing(self, child: Child, folder: Path) -> None:
+        assert child.end() == 0
+        assert not [path.name for path in folder.iterdir() if path.name != "lock"]
 
     def test_many_names_one_socket(self, folder: Path) -> None:
         with ExitStack() as stack:

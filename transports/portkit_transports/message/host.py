@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import socket
@@ -112,7 +113,7 @@ class Host:
         self._dialling = Lock()
         self._listener: Listener | None = None
         self._ports: weakref.WeakValueDictionary[bytes, MessagePort] = weakref.WeakValueDictionary()
-        self._named: set[bytes] = set()
+        self._named: dict[bytes, Record] = {}
 
     def publish(self, port: MessagePort, name: str) -> Record:
         """Let the name stand for the port.
@@ -137,7 +138,7 @@ class Host:
             try:
                 self._ports[record.port_id] = port
                 self.directory.claim(record)
-                self._named.add(record.port_id)
+                self._named[record.port_id] = record
             except BaseException:
                 self._ports.pop(record.port_id, None)
                 self._close_unused()
@@ -148,12 +149,17 @@ class Host:
         """The name stands for the port no more."""
         with self._lock:
             self._ports.pop(record.port_id, None)
-            self._named.discard(record.port_id)
+            self._named.pop(record.port_id, None)
             try:
                 self.directory.remove(record)
             except TransportError as error:
                 logger.warning("the name %r could not be taken back: %s", record.name, error)
             self._close_unused()
+
+    def leave(self) -> None:
+        """The process ends: take all names back. What is killed leaves them to be swept."""
+        for record in list(self._named.values()):
+            self.withdraw(record)
 
     def _close_unused(self) -> None:
         if not self._named and self._listener is not None:
@@ -260,6 +266,14 @@ def configure(settings: Settings) -> None:
                 "MessagePorts are in use here: call configure() before the first of them"
             )
         _host = Host(settings)
+
+
+def _at_exit() -> None:
+    if _host is not None:
+        _host.leave()
+
+
+atexit.register(_at_exit)
 
 
 def _after_fork_in_child() -> None:
