@@ -116,7 +116,7 @@ class Link:
         Raises:
             BecameInvalidError: the connection is lost.
         """
-        self._check_writable()
+        self.check_writable()
         try:
             self.outbox.write(frame, target, descriptors)
         except OSError as error:
@@ -150,7 +150,7 @@ class Link:
         Raises:
             BecameInvalidError: the connection is lost.
         """
-        self._check_writable()
+        self.check_writable()
         self.outbox.add(frame, target)
         if self.service_source.is_writer:
             self._check_unread()
@@ -189,7 +189,7 @@ class Link:
         Raises:
             BecameInvalidError: the connection is lost.
         """
-        self._check_writable()
+        self.check_writable()
         try:
             done = self.outbox.flush()
         except OSError as error:
@@ -202,7 +202,12 @@ class Link:
             for waiter in list(self.sending.room):
                 waiter.ring()
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
+        """Raise where nothing can be written any more.
+
+        Raises:
+            BecameInvalidError: the connection is lost.
+        """
         if self._write_error or self.is_closed:
             raise BecameInvalidError(f"the connection was lost: {self._write_error or 'closed'}")
 

@@ -259,7 +259,7 @@ class Sending:
     def _check(self, right: Import, ended: type[InvalidPortError]) -> None:
         if self._link.generation != _fork.generation:
             raise InvalidPortError("the port was got before this process was forked: get it anew")
-        if not right.is_alive:
+        if not right.is_alive or self._link.is_closed:
             why = self._link.ending
             raise ended(f"the port is gone: {why or 'its owner invalidated it'}")
 

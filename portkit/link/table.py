@@ -51,7 +51,13 @@ class RightsTable:
         self._last_opened = OPENED - 1
 
     def expect(self, reply_port: ReplyPort) -> int:
-        """Record a send-once right that goes to the peer; its number."""
+        """Record a send-once right that goes to the peer; its number.
+
+        Raises:
+            BecameInvalidError: the link has ended, so nobody would take the right back.
+        """
+        if self._link.is_closed:
+            self._link.check_writable()
         number = self._last_once = next(self._once_numbers)
         self._once[number] = reply_port
         return number
@@ -109,6 +115,7 @@ class RightsTable:
     def open(self, port_id: bytes, incarnation: bytes) -> Import:
         """A right to a port of the peer's that is known by its address."""
         with self._link.lock:
+            self._link.check_writable()
             number = next(self._opened_numbers)
             right = Import(self._link, number, 1, FIRST_WINDOW)
             right.received = 1
