@@ -256,7 +256,7 @@ def _rested(
     loop._is_waiting = False
     if pumps := activation.mode.pumps:
         for pump in list(pumps.values()):
-            if not pump.is_guarded:
+            if pump.interest and not pump.is_guarded:
                 pump.leaving()
     if loop._woken:
         loop._woken = False

@@ -23,7 +23,8 @@ class PumpSource(Item):
         pump: called without arguments on the loop's thread; never raises an ``Exception``.
         interest: what to watch for, ``READ`` or ``WRITE`` of the poller, or 0 for now.
         lost: called when the loop's thread ends.
-        leaving: called when the loop ends a wait, about to run callbacks, unless ``is_guarded``.
+        leaving: called when the loop ends a wait, about to run callbacks, if the source is watched
+            and not ``is_guarded``.
 
     Attributes:
         is_guarded: somebody sees to it that the descriptor is not neglected during callbacks.

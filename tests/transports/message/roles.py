@@ -11,9 +11,10 @@ from enum import IntEnum
 from typing import Any
 
 from portkit import MachPort, MessagePort, Port, PortMessage, RunLoop
+from portkit.link import service
 from portkit.link.descriptor import Descriptor
 from portkit_transports.message.name_server import MessagePortNameServer
-from tests.support import PATIENCE, LoopThread, open_descriptors
+from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
 
 
 class Do(IntEnum):
@@ -290,3 +291,9 @@ def fork_and_sleep() -> int:
         time.sleep(2 * PATIENCE)
         os._exit(0)
     return pid
+
+
+def service_is_at_rest() -> bool:
+    """Whether no timer of the service thread is set, or soon none is."""
+    loop = service.loop()
+    return loop is not None and eventually(lambda: loop.next_timer_fire_date("default") is None)

@@ -21,6 +21,7 @@ from portkit import (
     RunLoop,
     SendTimeoutError,
 )
+from portkit.link import service
 from portkit.link.descriptor import Descriptor
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually
@@ -258,6 +259,19 @@ class TestThreads:
             child.call(roles.send_numbers, "idle", 10)
             assert seen.wait(10)
             go_on.set()
+
+    def test_at_rest_the_service_thread_sleeps(self, child: Child) -> None:
+        """What looks after links in use has nothing more to do."""
+        remote = MessagePort.remote("them")
+        with LoopThread() as thread, MessagePort("us", Recorder(b"")) as port:
+            thread.loop.add_port(port)
+            for _ in range(3):
+                child.call(roles.ask, "us")
+                remote.request(msgid=Do.WHO)
+            loop = service.loop()
+            assert loop is not None
+            assert eventually(lambda: loop.next_timer_fire_date("default") is None)
+            assert child.call(roles.service_is_at_rest)
 
     def test_a_death_is_noticed_where_no_loop_runs(self, child: Child) -> None:
         with MessagePort("us") as port:

@@ -21,6 +21,8 @@ from portkit import (
     ReplyDroppedError,
 )
 from portkit.link.descriptor import Descriptor
+from portkit.link.node import Settings
+from portkit_transports.message.host import configure
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
 from tests.transports.message import roles
@@ -321,6 +323,16 @@ class TestLargeData:
             b"last",
             self.SIZE,
         )
+
+    def test_copied_on_arrival(self, folder: Path) -> None:
+        """From a peer that is not trusted to leave alone what it has lent."""
+        configure(Settings(copy_out_of_line=True))
+        with Child() as child:
+            child.call(roles.open_port, "them")
+            data = os.urandom(self.SIZE)
+            answer = MessagePort.remote("them").request(data, msgid=Do.ECHO)
+            assert type(answer.components[0]) is bytes
+            assert answer.data == data
 
     def test_in_the_midst_of_small(self, child: Child) -> None:
         remote = MessagePort.remote("them")
