@@ -61,7 +61,7 @@ class Link:
 
     def __init__(self, node: Node, channel: Channel, *, dialled: bool) -> None:
         self.node: Node = node
-        self.lock = RLock()
+        self.lock: RLock = RLock()
         self.channel: Channel | None = channel
         self.sender: Sender | None = channel.sender
         self.carries_descriptors: bool = channel.carries_descriptors
