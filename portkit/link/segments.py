@@ -151,8 +151,9 @@ class SegmentPool:
             raise ValueError(f"a buffer has 1 byte or more, not {size}")
         if whole_pages(size) > self.byte_limit:
             raise MessageTooLargeError(
-                f"{size} bytes are over byte_limit, {self.byte_limit} bytes of memory shared with "
-                "this peer: allocate less and send several messages, or raise byte_limit"
+                f"{size} bytes are over the limit of {self.byte_limit} bytes of memory shared with "
+                "this peer: allocate less and send several messages, or raise pool_limit here and "
+                "limits.shared there"
             )
         with self._entered():
             self._check_open()
@@ -164,9 +165,10 @@ class SegmentPool:
                 ) from error
             if segment is None:
                 raise SendTimeoutError(
-                    f"no room for {size} bytes: of byte_limit, {self.byte_limit} bytes, too many "
-                    "are in use. Drop buffers no longer needed, wait until the receiver drops "
-                    "what it was sent, or raise byte_limit"
+                    f"no room for {size} bytes: of the {self.byte_limit} bytes that may be shared "
+                    "with this peer too many are in use. Drop buffers no longer needed, wait until "
+                    "the receiver drops what it was sent, or raise pool_limit here and "
+                    "limits.shared there"
                 )
             view, segment.lease = lend(segment.memory, 0, size, segment.id, self._on_drop)
             return view

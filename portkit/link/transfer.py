@@ -77,7 +77,7 @@ def prepare(  # noqa: C901 - all checks in one place
         if inline > limits.message:
             raise MessageTooLargeError(
                 f"a message of {inline} bytes is over the peer's limit of {limits.message}: send "
-                "it in pieces, or raise the peer's limit"
+                "it in pieces, or raise limits.message there"
             )
         if isinstance(reply_port, RemotePort):
             reply_port.prepare_to_travel()
