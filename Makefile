@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 	if $$python -c '$(RECENT)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 300
 
 BIN := $(VENV)/bin
 # Brings $(VENV) up to date with the extras named after it.
@@ -15,15 +16,16 @@ environment = $(if $(strip $(PYTHON)),,$(error Python 3.11 or later is needed: \
 CHECKS := cli docs lint test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test pytest lint types format docs bench package environment clean
+.PHONY: help demo test pytest lint types format docs bench fuzz package environment clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; \
 		do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-demo:  ## run the demonstration and check its results
+demo:  ## run the demonstration, with threads and with processes, and check its results
 	@$(environment) cli
 	$(BIN)/portkit demo --verify
+	$(BIN)/portkit demo --over message --verify
 
 test: lint types docs  ## lint, types, documentation and every test with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
@@ -51,6 +53,10 @@ docs: environment  ## build the documentation into site/
 bench:  ## run the benchmarks; BENCH_ARGS are theirs
 	@$(environment) bench cli
 	$(BIN)/python -m bench $(BENCH_ARGS)
+
+fuzz:  ## feed the wire protocol's decoder damaged bytes for FUZZ_SECONDS
+	@$(environment) cli
+	$(BIN)/python scripts/fuzz_decoder.py --seconds $(FUZZ_SECONDS)
 
 package: environment  ## build sdist and wheel into dist/ and check them
 	$(BIN)/python scripts/check_wheel.py
