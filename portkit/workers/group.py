@@ -15,16 +15,15 @@ from portkit.address import Address
 from portkit.errors import (
     CheckInError,
     CheckInTimeoutError,
-    InvalidPortError,
     PortError,
     ReceiveTimeoutError,
-    SendTimeoutError,
     WorkerDiedError,
 )
-from portkit.message import Components, PortMessage, pack
+from portkit.message import Components, PortMessage
 from portkit.port import Port
 from portkit.registry import open_port
 from portkit.runloop import COMMON_MODES, RunLoop
+from portkit.workers.broadcast import send_to_all
 from portkit.workers.check_in import ACCEPTED, REFUSED, STOP, read
 from portkit.workers.ending import Ending, died
 from portkit.workers.ends import CHECK_IN_MODE, STOP_MODE, Ends
@@ -33,6 +32,7 @@ from portkit.workers.launchers import launcher_over
 from portkit.workers.restart import Restart
 from portkit.workers.restarting import Restarting
 from portkit.workers.target import Target
+from portkit.workers.until import Until
 from portkit.workers.worker import Worker
 
 _GRACE_AFTER_FAILED_START = 1.0
@@ -168,7 +168,7 @@ class WorkerGroup:
     def _await_check_ins(self) -> None:
         assert self._loop is not None, "start set it"
         self._loop._run_until(
-            CHECK_IN_MODE, self._check_in_timeout, _Until(self._has_started_or_failed)
+            CHECK_IN_MODE, self._check_in_timeout, Until(self._has_started_or_failed)
         )
         if self._stopping:
             raise CheckInError("the group was stopped by a callback while it was starting")
@@ -245,32 +245,9 @@ class WorkerGroup:
             SendTimeoutError: some had no room in time; the others have the message.
             LoopEndedError: the group was started before this process was forked.
         """
-        check_timeout(timeout)
         if self._loop is not None:
             self._loop._check_fork()  # else it would seem that every worker is just ending
-        packed = pack(components)
-        deadline = None if timeout is None else monotonic() + timeout
-        reached: list[Worker] = []
-        full: list[str] = []
-        for worker in self._workers:
-            if not worker.is_alive:
-                continue
-            remaining = None if deadline is None else deadline - monotonic()
-            try:
-                worker.port.send(packed, msgid=msgid, timeout=remaining)
-            except SendTimeoutError:
-                full.append(worker.name)
-            except InvalidPortError:
-                pass  # it is just ending; on_worker_lost tells
-            else:
-                reached.append(worker)
-        if full:
-            error = SendTimeoutError(
-                f"{', '.join(full)} had no room for the message; {len(reached)} others got it"
-            )
-            error.accepted = len(reached)
-            raise error
-        return reached
+        return send_to_all(self._workers, components, msgid, timeout)
 
     def stop(self, timeout: float | None = 5.0) -> None:
         """Have the workers finish what was sent to them, and end; wait for that.
@@ -316,7 +293,7 @@ class WorkerGroup:
         assert self._launcher is not None, "it started them"
         if self._door.is_valid:
             loop.add_port(self._door, STOP_MODE)  # late check-ins are refused, not left waiting
-        ended = _Until(lambda: not self._running)
+        ended = Until(lambda: not self._running)
         if not self._launcher.can_kill or timeout is None or timeout <= 0:
             loop._run_until(STOP_MODE, timeout, ended)
             return
@@ -425,21 +402,3 @@ class WorkerGroup:
     def __repr__(self) -> str:
         alive = sum(worker.is_alive for worker in self._workers)
         return f"<WorkerGroup over {self._over}: {alive} of {len(self._workers)} workers alive>"
-
-
-class _Until:
-    """What the group's loop waits for; its own callbacks bring it about.
-
-    So waited for, and not by runs that end and begin again, because a stop that somebody asks for
-    meanwhile is meant for the run around this wait, and reaches it.
-    """
-
-    __slots__ = ("_condition",)
-
-    def __init__(self, condition: Callable[[], bool]) -> None:
-        self._condition = condition
-
-    @property
-    def done(self) -> bool:
-        """Whether it has come."""
-        return self._condition()
