@@ -20,7 +20,7 @@ from portkit import (
     ReceiveTimeoutError,
     WorkerDiedError,
 )
-from portkit.workers import Session, WorkerGroup
+from portkit.workers import Session, WorkerGroup, processes
 from tests.cli.helpers import PORTKIT, run
 from tests.support import PATIENCE, Reports, eventually
 from tests.workers.helpers import Events, beside, idle, run_until
@@ -262,6 +262,53 @@ def test_a_child_of_the_worker_does_not_hide_its_end() -> None:
         child = int(events.of(group.workers[0])[0] or b"")
     os.kill(child, signal.SIGKILL)
     assert eventually(lambda: not is_running(child))
+
+
+def refuse(pid: int) -> int:
+    raise OSError("no descriptors for processes here")
+
+
+def test_ends_are_seen_without_descriptors_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on systems that have none."""
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    events = Events()
+    with group_of(2, on_message=events.message, on_worker_lost=events.worker_lost) as group:
+        first, second = group.workers
+        first.port.send(b"die 9")
+        run_until(lambda: events.lost)
+        assert events.of(first) == [b"last", None]
+        assert str(first.error) == "worker-0 died after its check-in: killed by SIGKILL"
+    assert second.error is None
+    assert not any(exists(worker.pid or 0) for worker in group.workers)
+
+
+def test_a_process_that_cannot_be_attended_to_is_ended(
+    monkeypatch: pytest.MonkeyPatch, reports: Reports
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise LookupError("injected")
+
+    monkeypatch.setattr(processes, "_wait", fail)
+    group = group_of()
+    with pytest.raises(WorkerDiedError, match="killed by SIGKILL"):
+        group.start()
+    assert [type(error) for error in reports.take()] == [LookupError]
+    assert not exists(group.workers[0].pid or 0)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_main_process_without_standard_streams(closed: str, tmp_path: Path) -> None:
+    program = (
+        "from portkit.workers import WorkerGroup\n"
+        f"group = WorkerGroup({OBEY!r}, count=2, over='message', check_in_timeout=30.0)\n"
+        "with group:\n"
+        "    group.broadcast(b'write something')\n"
+        "    answer = group.workers[1].port.request(b'echo x', reply_timeout=30.0).data\n"
+        f"open({str(tmp_path / 'answer')!r}, 'wb').write(answer)\n"
+    )
+    done = run("sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, program)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "answer").read_bytes() == b"x"
 
 
 def test_a_worker_that_is_killed_while_it_is_asked() -> None:
