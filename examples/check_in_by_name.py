@@ -69,15 +69,15 @@ def worker(main_name: str) -> None:
         RunLoop.current().add_port(port)
         print("worker: checking in", flush=True)
         main_port.send(msgid=CHECK_IN, reply_port=port)
-        RunLoop.current().run(timeout=10.0)
+        RunLoop.current().run(timeout=20.0)
 
 
 def main() -> None:
     with MessagePort(f"example-main-{os.getpid()}", MainSide()) as port:
         RunLoop.current().add_port(port)
         process = subprocess.Popen([sys.executable, __file__, str(port.name)])
-        result = RunLoop.current().run(timeout=10.0)
-        process.wait(timeout=10.0)
+        result = RunLoop.current().run(timeout=20.0)
+        process.wait(timeout=20.0)
     print(f"main: the run loop was {result.name}")
 
 

@@ -48,9 +48,9 @@ def daemon() -> None:
         loop.add_port(port)
         command = [sys.executable, __file__, str(port.name), "hello", "is anybody there"]
         process = subprocess.Popen(command)
-        loop.run(timeout=10.0)
+        loop.run(timeout=20.0)
         print("daemon: asked to quit; errors in between:", *errors, flush=True)
-    process.wait(timeout=10.0)
+    process.wait(timeout=20.0)
 
 
 def front_end(name: str, words: list[str]) -> None:

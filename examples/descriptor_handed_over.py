@@ -31,7 +31,9 @@ def writer(session: Session) -> None:
 def main() -> None:
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as file,
-        WorkerGroup("descriptor_handed_over:writer", count=1, over="message") as group,
+        WorkerGroup(
+            "descriptor_handed_over:writer", count=1, over="message", check_in_timeout=20.0
+        ) as group,
     ):
         print("main: the file is empty:", not file.read())
         with Descriptor(file) as descriptor:

@@ -76,9 +76,11 @@ def main() -> None:
             if len(last_words) == 2:
                 loop.stop()
 
-    group = WorkerGroup("port_handed_on:run", count=2, over="message", on_message=on_message)
+    group = WorkerGroup(
+        "port_handed_on:run", count=2, over="message", check_in_timeout=20.0, on_message=on_message
+    )
     with group:
-        loop.run(timeout=10.0)
+        loop.run(timeout=20.0)
     print(*sorted(last_words), sep="\n")
 
 

@@ -49,7 +49,9 @@ def reader(session: Session) -> None:
 
 
 def main() -> None:
-    with WorkerGroup("shared_array:reader", count=1, over="message") as group:
+    with WorkerGroup(
+        "shared_array:reader", count=1, over="message", check_in_timeout=20.0
+    ) as group:
         port = group.workers[0].port
         before = own_memory()
         shared = port.allocate(SIZE)
