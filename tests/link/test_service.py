@@ -1,0 +1,146 @@
+"""The service thread: there while a link or a listener needs it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from threading import Thread
+
+import pytest
+
+from portkit import InvalidPortError, MachPort
+from portkit.link import service
+from tests.link.helpers import Pair
+from tests.support import PATIENCE, LoopThread, eventually, run_on_thread
+
+
+def threads() -> list[Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "portkit service"]
+
+
+def test_none_without_links() -> None:
+    assert service.loop() is None
+    with MachPort() as port:
+        port.send(b"x")
+        assert not threads()
+
+
+def test_one_for_all_links_and_none_after_them() -> None:
+    with Pair(), Pair():
+        assert len(threads()) == 1
+    assert service.loop() is None
+    assert eventually(lambda: not threads())
+
+
+def test_it_comes_again() -> None:
+    for _ in range(5):
+        with Pair() as pair, MachPort() as port:
+            pair.open(port).send(b"x")
+            assert port.receive(PATIENCE).data == b"x"
+    assert eventually(lambda: not threads())
+
+
+def test_who_joins_while_it_ends_has_a_thread() -> None:
+    """Links that come and go on several threads at once never find themselves unserved."""
+
+    def body() -> None:
+        for _ in range(10):
+            with Pair() as pair, MachPort() as port:
+                pair.open(port).send(b"x")
+                assert eventually(lambda p=port: p.pending)  # type: ignore[misc]
+
+    several = [Thread(target=run_on_thread, args=(body,)) for _ in range(3)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert eventually(lambda: not threads())
+
+
+def test_nothing_is_called_where_there_is_none() -> None:
+    service.call(lambda: pytest.fail("nobody is there to call it"))
+
+
+def test_messages_are_read_while_nobody_waits() -> None:
+    with Pair() as pair, MachPort() as port:
+        pair.open(port).send(b"x")
+        assert eventually(lambda: port.pending == 1)
+
+
+def test_answers_of_a_loop_reach_who_asks_on_the_other_side() -> None:
+    with Pair() as pair, LoopThread() as loop, MachPort(lambda message: message.data) as port:
+        loop.call(loop.loop.add_port, port)
+        door = pair.open(port)
+        for number in range(50):
+            body = str(number).encode()
+            assert door.request(body, reply_timeout=PATIENCE).data == body
+        loop.call(loop.loop.remove_port, port)
+
+
+def test_a_loop_that_ends_hands_reading_over() -> None:
+    """Its ports end with it; those of other threads go on over the same link."""
+    with Pair() as pair, MachPort() as other:
+        port = MachPort()
+        with LoopThread() as loop:
+            loop.call(loop.loop.add_port, port)
+            door = pair.open(port)
+            port.delegate = lambda message: None
+            door.request(b"x", reply_timeout=PATIENCE)
+        assert eventually(lambda: not door.is_valid), "the loop has ended, and its port with it"
+        pair.open(other).send(b"still")
+        assert eventually(lambda: other.pending == 1)
+
+
+def test_waiting_threads_hand_reading_over_to_each_other() -> None:
+    with Pair() as pair, LoopThread() as loop, MachPort() as port:
+        kept: list[object] = []
+
+        def defer(message: object) -> None:
+            message.defer()  # type: ignore[attr-defined]
+            kept.append(message)
+
+        port.delegate = defer
+        loop.call(loop.loop.add_port, port)
+        door = pair.open(port)
+        answers: list[bytes | None] = []
+        askers = [
+            Thread(target=lambda: answers.append(door.request(b"?", reply_timeout=PATIENCE).data))
+            for _ in range(8)
+        ]
+        for thread in askers:
+            thread.start()
+        assert eventually(lambda: len(kept) == 8)
+        for message in kept:  # in the order in which they came: the reader is the first to go
+            message.reply(b"!")  # type: ignore[attr-defined]
+        for thread in askers:
+            thread.join(PATIENCE)
+        assert answers == [b"!"] * 8
+        kept.clear()
+        loop.call(loop.loop.remove_port, port)
+
+
+def test_a_forked_child_has_neither_thread_nor_links() -> None:
+    with Pair() as pair, MachPort() as port:
+        door = pair.open(port)
+        door.send(b"x")
+        assert port.receive(PATIENCE).data == b"x"
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                assert service.loop() is None
+                with pytest.raises(InvalidPortError, match="fork"):
+                    door.send(b"from the child")
+                with Pair() as own, MachPort() as fresh:
+                    own.open(fresh).send(b"own")
+                    assert fresh.receive(PATIENCE).data == b"own"
+                del door, port, pair
+                gc.collect()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        door.send(b"parent")
+        assert port.receive(PATIENCE).data == b"parent"
