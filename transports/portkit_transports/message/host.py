@@ -225,7 +225,7 @@ def _refusal(sender: Sender | None) -> str:
         return "the kernel does not say who it is"
     if sender.uid not in _allowed_uids():
         return (
-            f"user {sender.uid} may not connect to user {os.getuid()}: add the number to "
+            f"user {sender.uid} may not connect to user {os.geteuid()}: add the number to "
             f"{ALLOWED_UIDS}"
         )
     return ""
@@ -233,7 +233,7 @@ def _refusal(sender: Sender | None) -> str:
 
 def _allowed_uids() -> set[int]:
     text = os.environ.get(ALLOWED_UIDS, "")
-    return {os.getuid(), *[int(part) for part in text.split(",") if part.strip().isdigit()]}
+    return {os.geteuid(), *[int(part) for part in text.split(",") if part.strip().isdigit()]}
 
 
 _lock = Lock()
