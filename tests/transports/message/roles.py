@@ -136,6 +136,12 @@ def open_port(name: str, queue_limit: int = 1024) -> int:
     return os.getpid()
 
 
+def open_many(name: str, count: int) -> None:
+    """Serve as many ports as that, each with a number after its name."""
+    for number in range(count):
+        open_port(f"{name} {number}")
+
+
 def open_unserved(name: str, queue_limit: int = 1024) -> None:
     """Open a port that no run loop serves."""
     ports[name] = MessagePort(name, queue_limit=queue_limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from portkit import (
     connect_port,
     open_port,
 )
+from portkit.message import Sender
 from portkit_transports.message.host import host
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually
@@ -76,6 +78,28 @@ class TestNames:
             assert str(port.address) == "message:us"
             loop.loop.add_port(port)
             assert child.call(roles.ask, "us") == b"here"
+
+    def test_messages_say_whose_they_are(self, child: Child, loop: LoopThread) -> None:
+        """As the kernel knows it: whoever connected, and whoever listens."""
+        seen = Recorder(b"")
+        with MessagePort("us", seen) as port:
+            loop.loop.add_port(port)
+            child.call(roles.ask, "us")
+        expected = Sender(child.pid, os.getuid())
+        assert seen.messages[0].sender == expected
+        assert MessagePort.remote("them").request(msgid=Do.WHO).sender == expected
+
+    def test_a_thousand_ports_of_one_process(self, child: Child, loop: LoopThread) -> None:
+        """One link, and no descriptor for each."""
+        child.call(roles.open_many, "many", 1000)
+        remotes = [MessagePort.remote(f"many {number}") for number in range(1000)]
+        for number, remote in enumerate(remotes):
+            remote.send(b"%d" % number, msgid=Do.KEEP, timeout=PATIENCE)
+        for number in (0, 499, 999):
+            assert remotes[number].request(msgid=Do.KEEP, reply_timeout=PATIENCE).data == b"2"
+        assert len(host().node.links) == 1
+        child.kill()
+        assert eventually(lambda: not any(remote.is_valid for remote in remotes))
 
     @pytest.mark.parametrize(
         "name", [" ", "a b", "a/b", "..", "ÄÖ\u202e", "Nul", "x" * 1024, "ä" * 512, "A", "a"]
