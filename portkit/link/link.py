@@ -157,9 +157,10 @@ class Link:
             return  # it is full, and written as it empties
         if self.outbox.size >= _GATHERED:
             self.flush()
-        elif self not in waiter.unflushed:
-            waiter.unflushed.append(self)
-            service.flush_soon(self)
+        else:
+            if self not in waiter.unflushed:
+                waiter.unflushed.append(self)
+            service.flush_soon(self)  # each time: the thread may not wait for long, and send on
 
     def flush_gathered(self) -> bool:
         """Write what was gathered, and what finalizers noted; False where there was nothing."""

@@ -147,8 +147,9 @@ class _Service:
 
     def _flush(self, timer: Timer) -> None:
         for link in list(self.gathering):
-            if not link.flush_gathered():
-                self.gathering.pop(link, None)
+            self.gathering.pop(link, None)  # first: what comes from now on puts it there again
+            if link.flush_gathered():
+                self.gathering[link] = None
         if not self.gathering:
             timer.invalidate()
             self._flushing = False

@@ -144,3 +144,37 @@ def test_a_forked_child_has_neither_thread_nor_links() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         door.send(b"parent")
         assert port.receive(PATIENCE).data == b"parent"
+
+
+class Gathers:
+    """Has something to write just after it was looked at."""
+
+    def __init__(self) -> None:
+        self.looked_at = 0
+
+    def flush_gathered(self) -> bool:
+        self.looked_at += 1
+        if self.looked_at == 1:
+            service.flush_soon(self)
+        return False
+
+
+def test_what_is_gathered_while_others_are_looked_at_is_not_forgotten() -> None:
+    link = Gathers()
+    service.join(link)
+    try:
+        service.flush_soon(link)
+        assert eventually(lambda: link.looked_at == 2)
+    finally:
+        service.leave(link)
+
+
+def test_a_thread_that_sends_now_and_then_and_never_waits() -> None:
+    with Pair() as pair, MachPort() as port:
+        door = pair.open(port)
+        for number in range(1, 21):
+            door.send(b"x")
+            assert eventually(lambda n=number: port.pending == n, 5.0)  # type: ignore[misc]
+            this = service._service
+            assert this is not None
+            assert eventually(lambda s=this: not s.gathering)  # type: ignore[misc]
