@@ -17,7 +17,7 @@ def writer(session: Session) -> None:
     """The other process: writes into what it is given."""
 
     def handle(message: PortMessage) -> bytes:
-        (descriptor,) = [part for part in message.components if isinstance(part, Descriptor)]
+        (descriptor,) = message.descriptors
         # The file object takes the descriptor over, and closes it.
         with os.fdopen(descriptor.detach(), "w", encoding="utf-8") as file:
             links = os.fstat(file.fileno()).st_nlink

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from portkit.link.descriptor import Descriptor
     from portkit.port import Port
 
 MAX_MSGID = 0xFFFFFFFF
@@ -29,6 +30,7 @@ class ComponentObject:
     __slots__ = ()
 
     _is_port: ClassVar[bool] = False
+    _is_descriptor: ClassVar[bool] = False
 
 
 class Sender(NamedTuple):
@@ -208,6 +210,17 @@ class PortMessage:
     def ports(self) -> tuple[Port, ...]:
         """The components that are ports, in their order."""
         return tuple([cast("Port", c) for c in self.components if getattr(c, "_is_port", False)])
+
+    @property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """The components that are open descriptors, in their order."""
+        return tuple(
+            [
+                cast("Descriptor", component)
+                for component in self.components
+                if getattr(component, "_is_descriptor", False)
+            ]
+        )
 
     @property
     def is_request(self) -> bool:

@@ -35,6 +35,8 @@ class Descriptor(ComponentObject):
 
     __slots__ = ("_fd",)
 
+    _is_descriptor = True
+
     def __init__(self, source: int | HasFileno) -> None:
         self._fd = -1
         self._fd = _duplicate(_number(source))

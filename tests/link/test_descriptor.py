@@ -178,3 +178,11 @@ def test_a_socket_built_on_a_detached_one() -> None:
         with closing(socket.socket(fileno=Descriptor(theirs).detach())) as copy:
             copy.sendall(b"x")
         assert ours.recv(9) == b"x"
+
+
+def test_a_message_names_its_descriptors(pipe: tuple[int, int]) -> None:
+    with MachPort() as port, Descriptor(pipe[0]) as first, Descriptor(pipe[1]) as second:
+        port.send([b"data", first, port, second])
+        message = port.receive(0)
+        assert message.descriptors == (first, second)
+        assert message.ports == (port,)
