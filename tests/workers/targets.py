@@ -134,6 +134,12 @@ def exit_at_once(session: Session) -> None:
     os._exit(3)
 
 
+def check_in_twice(session: Session) -> None:
+    """Once too often."""
+    session.check_in()
+    session.check_in()
+
+
 def never_check_in(session: Session) -> None:
     """Start, and go no further."""
     time.sleep(1000)
