@@ -16,6 +16,7 @@ from portkit import _fork
 from portkit.errors import InvalidPortError, ProtocolError, TransportError
 from portkit.link import shared_memory
 from portkit.link.lease import Lease, lend
+from portkit.link.segment import SMALLEST_SEGMENT
 
 
 class _Map:
@@ -180,6 +181,9 @@ class SegmentMaps:
                 f"segment {segment_id}, {size} bytes, is over the limit of {self._byte_limit} "
                 f"bytes, of which {self._bytes} are mapped"
             )
+        most = self._byte_limit // SMALLEST_SEGMENT + 1
+        if len(self._maps) >= most:  # the kernel's limit on maps is for the whole process
+            raise ProtocolError(f"more than {most} segments were announced: they are too small")
 
     def _find(self, segment_id: int) -> _Map:
         self._check_open()

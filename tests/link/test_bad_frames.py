@@ -14,13 +14,15 @@ from portkit import MachPort
 from portkit.link import frames, shared_memory
 from portkit.link.decoder import LAST, PART_HEAD, Limits
 from portkit.link.frames import HEADER, MESSAGE, REPLY_PORT, REQUEST, SIMPLE, Entry, Kind, Part
+from portkit.link.greeting import LEAST_SHARED
 from portkit.link.node import Settings
 from portkit.link.outbox import PART_SIZE
+from portkit.link.segment import SMALLEST_SEGMENT
 from tests.link.raw import DOOR, OPENED, RawPeer, Victim
 from tests.support import PATIENCE, eventually, run_on_thread
 
 MOST = 0xFFFFFFFFFFFFFFFF
-LIMITS = Limits(message=1 << 20, components=100, descriptors=8, parts=4)
+LIMITS = Limits(message=1 << 20, components=100, descriptors=8, parts=4, shared=LEAST_SHARED)
 
 
 @pytest.fixture
@@ -412,6 +414,22 @@ def test_memory(name: str, victim: Victim, caplog: pytest.LogCaptureFixture) -> 
     assert re.search(reason, reasons(caplog)), reasons(caplog)
     while victim.door.pending:  # what lies there is readable still, and is let go
         victim.door.receive(0)
+
+
+@pytest.mark.skipif(not shared_memory.HAS_SEALS, reason="the system has no seals")
+def test_very_many_very_small_segments(victim: Victim, caplog: pytest.LogCaptureFixture) -> None:
+    """They would use up the maps that the kernel allows the whole process."""
+    fd = sealed(SIZE)
+    with caplog.at_level(logging.WARNING), RawPeer(victim.right_node) as peer:
+        peer.greet()
+        try:
+            for number in range(1, LEAST_SHARED // SMALLEST_SEGMENT + 3):
+                peer.send(frames.segment(number, SIZE), [fd])
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        os.close(fd)
+        assert peer.is_dropped()
+    assert "segments were announced: they are too small" in reasons(caplog)
 
 
 # Descriptors.
