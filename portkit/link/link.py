@@ -23,7 +23,7 @@ from portkit.link.lending import Lending
 from portkit.link.once import code_of
 from portkit.link.outbox import Outbox
 from portkit.link.reading import Reading
-from portkit.link.rights import Export
+from portkit.link.rights import Export, ImportRef
 from portkit.link.sending import Sending
 from portkit.link.table import RightsTable
 from portkit.message import Sender
@@ -245,9 +245,9 @@ class Link:
 
     # Notes, by finalizers: no lock is taken.
 
-    def note_release(self, number: int, received: int) -> None:
+    def note_release(self, ref: ImportRef) -> None:
         """The last handle to an imported right is gone."""
-        self._note(lambda: self.table.release(number, received))
+        self._note(lambda: self.table.release(ref))
 
     def note_end(self, export: Export) -> None:
         """An exported port was dropped by everybody who could receive at it."""

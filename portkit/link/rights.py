@@ -32,7 +32,6 @@ class Import:
     Attributes:
         link: by which it came.
         number: the peer's number for it.
-        received: how often it has come.
         messages, size: the room that the peer has granted, in messages and in bytes.
         waiting: threads that wait for more.
         onward: called when there is more room, for what is relayed.
@@ -47,7 +46,6 @@ class Import:
         "messages",
         "number",
         "onward",
-        "received",
         "size",
         "waiting",
     )
@@ -55,7 +53,6 @@ class Import:
     def __init__(self, link: Link, number: int, messages: int, size: int) -> None:
         self.link: Link = link
         self.number: int = number
-        self.received: int = 0
         self.messages: int = messages
         self.size: int = size
         self.waiting: deque[Waiter] = deque()
@@ -123,11 +120,6 @@ class Import:
             if handle is not None:
                 handle._lost()
 
-    def __del__(self) -> None:
-        # May run inside anything on any thread: only noted, and done by who next has the lock.
-        if self.is_alive:
-            self.link.note_release(self.number, self.received)
-
     def __repr__(self) -> str:
         sender = self.link.sender
         return f"{self.number} of {'a peer' if sender is None else f'process {sender.pid}'}"
@@ -135,6 +127,29 @@ class Import:
 
 def _nothing() -> None:
     return None
+
+
+class ImportRef(weakref.ref[Import]):
+    """What a table has of a right that came: it tells of the end of the right's last handle.
+
+    It counts, and not the right in a finalizer of its own: that would begin while another thread
+    can still get hold of the right, and not come again when it goes after all.
+
+    Args:
+        right: the right.
+        gone: called with this object when the right is no more.
+
+    Attributes:
+        number: the peer's number for the right.
+        received: how often it has come.
+    """
+
+    __slots__ = ("number", "received")
+
+    def __init__(self, right: Import, gone: Callable[[ImportRef], None]) -> None:
+        super().__init__(right, gone)  # type: ignore[call-arg]
+        self.number: int = right.number
+        self.received: int = 1
 
 
 class Export:

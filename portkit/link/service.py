@@ -147,7 +147,7 @@ class _Service:
 
     def _flush(self, timer: Timer) -> None:
         for link in list(self.gathering):
-            self.gathering.pop(link, None)  # first: what comes from now on puts it there again
+            self.gathering.pop(link, None)  # first: another thread may put it there right after
             if link.flush_gathered():
                 self.gathering[link] = None
         if not self.gathering:

@@ -5,7 +5,6 @@ What changes the tables does so under the link's lock.
 
 from __future__ import annotations
 
-import weakref
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from portkit.link.flow import FIRST_WINDOW, WINDOW
 from portkit.link.frames import Entry, Frame, Part
 from portkit.link.once import RemoteAnswer, error_of
 from portkit.link.remote_port import Reached, RemotePort
-from portkit.link.rights import Export, Import
+from portkit.link.rights import Export, Import, ImportRef
 from portkit.link.transfer import dead_port
 from portkit.local_port import LocalPort
 from portkit.port import Port, ReplyPort
@@ -41,7 +40,8 @@ class RightsTable:
         self._link = link
         self.exports: dict[int, Export] = {}
         self._relayed: dict[Reached, Export] = {}
-        self._imports: dict[int, weakref.ref[Import]] = {}
+        self._imports: dict[int, ImportRef] = {}
+        self._leaving: dict[int, ImportRef] = {}
         self._once: dict[int, ReplyPort] = {}
         self._export_numbers = count(1)
         self._once_numbers = count(1)
@@ -67,7 +67,11 @@ class RightsTable:
         found: Export | None = None
         if isinstance(port, LocalPort):
             for sender in port._senders:
-                if isinstance(sender, Export) and sender.link is self._link and not sender.port_id:
+                if (
+                    isinstance(sender, Export)
+                    and self.exports.get(sender.number) is sender  # not one just released
+                    and not sender.port_id
+                ):
                     found = sender
         elif isinstance(port, RemotePort):
             found = self._relayed.get(port._reach())
@@ -93,9 +97,12 @@ class RightsTable:
             ref = self._imports.get(number)
             right = None if ref is None else ref()
             if right is None:
+                if ref is not None:
+                    self._leaving[id(ref)] = ref  # so that it lives to tell of its right's end
                 right = Import(self._link, number, messages, size)
-                self._imports[number] = weakref.ref(right)
-            right.received += 1
+                self._imports[number] = ImportRef(right, self._link.note_release)
+            elif ref is not None:
+                ref.received += 1
             return RemotePort(right)
 
     def exported(self, number: int) -> Port:
@@ -118,8 +125,7 @@ class RightsTable:
             self._link.check_writable()
             number = next(self._opened_numbers)
             right = Import(self._link, number, 1, FIRST_WINDOW)
-            right.received = 1
-            self._imports[number] = weakref.ref(right)
+            self._imports[number] = ImportRef(right, self._link.note_release)
             self._link.outbox.add(frames.open_right(number, port_id, incarnation))
             self._link.flush()
             return right
@@ -138,13 +144,13 @@ class RightsTable:
         for export in list(self.exports.values()):
             export.settled = False
 
-    def release(self, number: int, received: int) -> None:
+    def release(self, ref: ImportRef) -> None:
         """The last handle to an imported right is gone: the peer is to know."""
-        ref = self._imports.get(number)
-        if ref is not None and ref() is None:
-            del self._imports[number]
+        self._leaving.pop(id(ref), None)
+        if self._imports.get(ref.number) is ref:
+            del self._imports[ref.number]
         # Not before the last message by the right, of which perhaps only parts are written.
-        self._link.write_quietly(frames.release(number, received), target=number)
+        self._link.write_quietly(frames.release(ref.number, ref.received), target=ref.number)
 
     def _forget_relay(self, export: Export) -> None:
         for right, relayed in list(self._relayed.items()):
@@ -258,6 +264,7 @@ class RightsTable:
         with self._link.lock:
             once, self._once = self._once, {}
             refs, self._imports = list(self._imports.values()), {}
+            self._leaving.clear()
             exports = list(self.exports.values())
             self.exports.clear()
             self._relayed.clear()

@@ -161,6 +161,22 @@ class TestNested:
                 assert ask() == b"deepest"
         assert depth == list(range(10))
 
+    def test_a_right_that_comes_again_as_its_last_handle_goes(self, child: Child) -> None:
+        """Each request brings the desk once more, while the child lets go of it."""
+
+        def converse() -> None:
+            with MessagePort(delegate=Recorder(b"back")) as desk:
+                RunLoop.current().add_port(desk, "private")
+                remote = MessagePort.remote("them")
+                for _ in range(400):
+                    answer = remote.request(
+                        [b"there", desk], msgid=Do.ASK, reply_mode="private", reply_timeout=PATIENCE
+                    )
+                    assert answer.data == b"back"
+
+        for thread in [Background(converse) for _ in range(3)]:
+            thread.result()
+
     def test_inside_a_delegate(self, child: Child) -> None:
         remote = MessagePort.remote("them")
 
