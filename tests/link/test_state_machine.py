@@ -12,6 +12,7 @@ from itertools import count
 from threading import Thread
 from typing import NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -268,7 +269,7 @@ def describe(link: Link) -> str:
     )
 
 
-TestRights = Rights.TestCase
+TestRights = pytest.mark.timeout(600 if STRESS else 60)(Rights.TestCase)
 TestRights.settings = settings(
     max_examples=200 if STRESS else 20,
     stateful_step_count=60 if STRESS else 25,
