@@ -118,7 +118,7 @@ class Node:
 
     def link_to(self, incarnation: bytes) -> Link | None:
         """The open link to a process, if there is one."""
-        for link in self._links:
+        for link in self.links:  # a copy: others come and go meanwhile
             if link.incarnation == incarnation and not link.is_closed:
                 return link
         return None
