@@ -227,10 +227,7 @@ class Link:
 
     def _read_to_end(self) -> None:
         """On the service thread: read as long as something comes, then close."""
-        reads = -1
-        while not self.is_closed and reads != self.incoming.bytes_read:
-            reads = self.incoming.bytes_read
-            self.incoming.read()
+        self.reading.read_all()
         self.close(f"the connection was lost: {self._write_error}")
 
     def linger(self, timeout: float) -> None:

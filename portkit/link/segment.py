@@ -81,10 +81,7 @@ class Segment:
         self._close_fd()
         if self._holds_map:
             self._holds_map = False
-            try:
-                self.memory.close()
-            except BufferError:
-                pass  # views of it are alive: the map closes itself when they are gone
+            shared_memory.unmap(self.memory)
 
     def close_in_child(self) -> None:
         """As :meth:`close`; the parent's copies are its own."""

@@ -31,10 +31,7 @@ class _Map:
 
     def close(self) -> None:
         self.lease = None
-        try:
-            self.memory.close()
-        except BufferError:
-            pass  # views of it are alive: the map closes itself when they are gone
+        shared_memory.unmap(self.memory)
 
 
 class SegmentMaps:

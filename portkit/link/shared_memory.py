@@ -88,6 +88,14 @@ def _map(fd: int, size: int, access: int) -> mmap.mmap:
     return mmap.mmap(fd, size, access=access)
 
 
+def unmap(memory: mmap.mmap) -> None:
+    """Unmap the memory, or leave that to the last of the views of it that are alive."""
+    try:
+        memory.close()
+    except BufferError:
+        pass
+
+
 def fault(fd: int, size: int) -> str | None:
     """Why the memory behind ``fd`` must not be mapped, or None: it is sealed and of that size.
 
