@@ -187,7 +187,7 @@ def carries_rights(frame: bytes) -> bool:
 
 
 class Frame(NamedTuple):
-    """A frame that came, other than a message; ``a``, ``b`` are its numbers in their order."""
+    """A frame that came, other than a message; ``a``, ``b``, ``c`` are its numbers in their order."""
 
     kind: Kind
     flags: int

@@ -128,7 +128,7 @@ class Sending:
                 if len(components) != 1 or reply_port is not None:
                     break
                 data = components[0]
-                if type(data) is not bytes or len(data) > 4096 or len(data) > room:
+                if type(data) is not bytes or len(data) > _LARGEST_OF_A_RUN or len(data) > room:
                     break
                 room -= len(data)
                 run.append(simple_message(_MESSAGE, number, msgid, 0, data))
@@ -164,7 +164,7 @@ class Sending:
         if self._post_now(right, envelope, prepared, size, BecameInvalidError):
             return
         if timeout is not None and timeout <= 0:
-            raise self._full(right, "has no room")
+            raise self._full("has no room")
         deadline = None if timeout is None else monotonic() + timeout
         waiter = _thread.current().waiter
         waiter.check_awake()
@@ -178,7 +178,7 @@ class Sending:
                     return
                 remaining = None if deadline is None else deadline - monotonic()
                 if remaining is not None and remaining <= 0:
-                    raise self._full(right, f"had no room for {timeout} s")
+                    raise self._full(f"had no room for {timeout} s")
                 self._link.reading.sleep(waiter, remaining)
         finally:
             waiter.armed = None
@@ -263,7 +263,7 @@ class Sending:
             why = self._link.ending
             raise ended(f"the port is gone: {why or 'its owner invalidated it'}")
 
-    def _full(self, right: Import, what: str) -> SendTimeoutError:
+    def _full(self, what: str) -> SendTimeoutError:
         return SendTimeoutError(
             f"the receiver's queue {what}: raise timeout= or its queue_limit=, or let it keep up"
         )
