@@ -7,6 +7,9 @@ from typing import Protocol
 
 from portkit.message import Sender
 
+MOST_DESCRIPTORS = 253
+"""How many descriptors come at once: SCM_MAX_FD of Linux, the most of the kernels known."""
+
 
 class Channel(Protocol):
     """A connection. Nothing of it blocks; its descriptor is closed when the last reference goes.

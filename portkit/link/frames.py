@@ -187,7 +187,10 @@ def carries_rights(frame: bytes) -> bool:
 
 
 class Frame(NamedTuple):
-    """A frame that came, other than a message; ``a``, ``b``, ``c`` are its numbers in their order."""
+    """A frame that came, other than a message.
+
+    ``a``, ``b`` and ``c`` are its numbers in their order; those it has not are 0.
+    """
 
     kind: Kind
     flags: int

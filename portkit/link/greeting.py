@@ -6,7 +6,9 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from portkit._validation import first_fault
 from portkit.errors import ProtocolError
+from portkit.link.channel import MOST_DESCRIPTORS
 from portkit.link.decoder import Limits
 from portkit.link.frames import VERSION
 
@@ -37,7 +39,7 @@ class Greeting(_Version):
     pid: int = Field(ge=0, lt=1 << 32)
     max_message: int = Field(ge=1 << 16, le=1 << 31)
     max_components: int = Field(ge=1, le=65534)
-    max_descriptors: int = Field(ge=0, le=253)
+    max_descriptors: int = Field(ge=0, le=MOST_DESCRIPTORS)
     max_parts: int = Field(ge=1, le=1024)
     max_shared: int = Field(ge=LEAST_SHARED, lt=1 << 48)
 
@@ -83,6 +85,4 @@ def read(body: bytes) -> Greeting:
             )
         return Greeting.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        what = ": ".join([*map(str, first["loc"]), first["msg"]])
-        raise ProtocolError(f"the greeting is wrong: {what}") from error
+        raise ProtocolError(f"the greeting is wrong: {first_fault(error)}") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from portkit._report import logger, report
 from portkit.errors import BecameInvalidError, InvalidPortError, PortError, ProtocolError
 from portkit.link import frames, greeting
-from portkit.link.channel import Channel
+from portkit.link.channel import MOST_DESCRIPTORS, Channel
 from portkit.link.decoder import Decoder
 from portkit.link.frames import Entry, Frame, Kind
 from portkit.link.once import RemoteAnswer
@@ -34,8 +34,6 @@ _GREETINGS = (Kind.HELLO, Kind.WELCOME, Kind.REFUSED)
 _SCRATCH_SIZE = 1 << 17
 _READS = 16
 """How often a link is read in a row before others have their turn."""
-_MOST_DESCRIPTORS = 253
-"""What the kernel hands over at once, and so may come before the frame that counts them."""
 
 _scratches: list[memoryview] = []
 """Buffers to read into. A link at rest has none: there are as many as threads read at once."""
@@ -73,7 +71,8 @@ class Incoming:
         self._exports = link.table.exports
         self._dialled = dialled
         self._decoder = Decoder(self, limits)
-        self._descriptor_limit = limits.descriptors + _MOST_DESCRIPTORS
+        # Those of one reading may come before the frames that count them.
+        self._descriptor_limit = limits.descriptors + MOST_DESCRIPTORS
         self._busy = Lock()
         self._run: list[Envelope] = []
         self._run_export: Export | None = None

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from portkit._validation import first_fault
 from portkit.errors import CheckInError
 from portkit.message import PortMessage
 from portkit.port import Port
@@ -58,9 +59,7 @@ def read(message: PortMessage) -> Arrival:
     try:
         record = CheckIn.model_validate_json(message.data or b"")
     except ValidationError as error:
-        first = error.errors()[0]
-        what = ": ".join([*map(str, first["loc"]), first["msg"]])
-        raise CheckInError(f"a check-in's record is wrong: {what}") from error
+        raise CheckInError(f"a check-in's record is wrong: {first_fault(error)}") from error
     if record.version != VERSION:
         raise CheckInError(
             f"the worker checks in with version {record.version}, the group speaks {VERSION}"

@@ -10,12 +10,11 @@ from array import array
 from collections.abc import Sequence
 
 from portkit import _fork
+from portkit.link.channel import MOST_DESCRIPTORS
 from portkit.message import Sender
 
 _INT_SIZE = array("i").itemsize
-_MOST_DESCRIPTORS = 253
-"""SCM_MAX_FD of Linux: no message of the kernel's brings more."""
-_ANCILLARY = socket.CMSG_LEN(_MOST_DESCRIPTORS * _INT_SIZE)
+_ANCILLARY = socket.CMSG_LEN(MOST_DESCRIPTORS * _INT_SIZE)
 _FLAGS = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _CUT_OFF = int(socket.MSG_CTRUNC)  # an int: the enum's arithmetic costs as much as the reading
 _CREDENTIALS = struct.Struct("3i")
