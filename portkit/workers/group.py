@@ -37,12 +37,11 @@ from portkit.workers.worker import Worker
 
 _GRACE_AFTER_FAILED_START = 1.0
 """Seconds that workers have to end when the group could not start: its error is waited for."""
+_TO_DIE = 1.0
+"""Seconds of a stop's time-out at most that are kept for signals to processes."""
 
 OnMessage: TypeAlias = Callable[[Worker, PortMessage], Any]
 OnWorker: TypeAlias = Callable[[Worker], object]
-
-_TO_DIE = 1.0
-"""Seconds of a stop's time-out at most that are kept for signals to processes."""
 
 
 class WorkerGroup:
@@ -268,7 +267,7 @@ class WorkerGroup:
         deadline = None if timeout is None else monotonic() + timeout
         try:
             self._tell_stop(self._running)
-            self._lose_ended()  # a Ctrl-C may have struck when the loop was at it
+            self._ends.see_to()  # a Ctrl-C may have struck when the loop was at it
             if self._running:
                 self._await_ends(loop, timeout)
         finally:
@@ -325,9 +324,6 @@ class WorkerGroup:
     def _worker_ended(self, worker: Worker, ending: Ending | None) -> None:
         """From the launcher, on any thread."""
         self._ends.put(worker, ending)
-
-    def _lose_ended(self) -> None:
-        self._ends.see_to()
 
     def _lose(self, worker: Worker, ending: Ending | None) -> None:
         self._running.discard(worker)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from signal import Signals
-from typing import ClassVar, TypeAlias
+from time import monotonic
+from typing import ClassVar, Protocol, TypeAlias
 
 from portkit.port import Port
 from portkit.workers.ending import Ending
@@ -14,6 +15,20 @@ from portkit.workers.worker import Worker
 
 Ended: TypeAlias = Callable[[Worker, Ending | None], None]
 """Called once when a worker has ended, on any thread; None for a good end."""
+
+
+class Joinable(Protocol):
+    """A thread, or what has one."""
+
+    def join(self, timeout: float | None) -> None:
+        """Wait for it to be gone, up to ``timeout`` seconds."""
+
+
+def join_all(threads: Iterable[Joinable], timeout: float | None) -> None:
+    """Wait up to ``timeout`` seconds in all for threads to be gone."""
+    deadline = None if timeout is None else monotonic() + timeout
+    for thread in threads:
+        thread.join(None if deadline is None else max(0.0, deadline - monotonic()))
 
 
 class Launcher(ABC):

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
-from time import monotonic
 from typing import ClassVar
 
 from portkit import _fork, _thread
@@ -19,7 +18,7 @@ from portkit._report import report
 from portkit.link.remote_port import RemotePort
 from portkit.port import Port
 from portkit.workers.ending import Ending
-from portkit.workers.launcher import Ended, Launcher
+from portkit.workers.launcher import Ended, Launcher, join_all
 from portkit.workers.orders import Orders
 from portkit.workers.stderr import StandardError
 from portkit.workers.target import Target, check, check_not_importing
@@ -89,9 +88,7 @@ class ProcessLauncher(Launcher):
 
     def join(self, timeout: float | None) -> None:
         """Wait for the threads that saw to processes which have ended."""
-        deadline = None if timeout is None else monotonic() + timeout
-        for process in self._running.values():
-            process.join(None if deadline is None else max(0.0, deadline - monotonic()))
+        join_all(self._running.values(), timeout)
 
 
 class WorkerProcess:

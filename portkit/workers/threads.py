@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import partial
 from signal import Signals
 from threading import Thread
-from time import monotonic
 
 from portkit import _thread
 from portkit.port import Port
 from portkit.workers.check_in import CheckIn
 from portkit.workers.ending import raised
-from portkit.workers.launcher import Ended, Launcher
-from portkit.workers.session import Session
-from portkit.workers.target import Target, resolve
+from portkit.workers.joining import work
+from portkit.workers.launcher import Ended, Launcher, join_all
+from portkit.workers.target import Target
 from portkit.workers.worker import Worker
 
 
@@ -41,9 +40,7 @@ class ThreadLauncher(Launcher):
 
     def join(self, timeout: float | None) -> None:
         """Wait for threads that have reported their end to be gone."""
-        deadline = None if timeout is None else monotonic() + timeout
-        for thread in self._threads.values():
-            thread.join(None if deadline is None else max(0.0, deadline - monotonic()))
+        join_all(self._threads.values(), timeout)
 
     def _run(self, worker: Worker, ended: Ended) -> None:
         error: BaseException | None = None
@@ -55,14 +52,11 @@ class ThreadLauncher(Launcher):
         ended(worker, raised(error))
 
     def _work(self, worker: Worker) -> None:
-        session = Session(
+        work(
+            self._target,
             self._door,
             CheckIn(index=worker.index, token=worker.token),
             name=worker.name,
             over=self._over,
             check_in_timeout=self._check_in_timeout,
         )
-        try:
-            resolve(self._target)(session)
-        finally:
-            session.close()

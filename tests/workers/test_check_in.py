@@ -340,7 +340,7 @@ def test_a_check_in_of_a_worker_that_has_ended_is_refused(reports: Reports) -> N
         # The loop looks at the door only when the worker's end is queued too.
         door_is_knocked.set()
         assert ended.wait(PATIENCE)
-        group._lose_ended()
+        group._ends.see_to()
         admit(message)
 
     worker_ended = group._worker_ended
