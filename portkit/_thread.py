@@ -58,7 +58,8 @@ class ThreadState:
             return
         self.ended = True
         own_thread = get_ident() == self.ident
-        self.waiter.flush()
+        if own_thread:  # else it may be frozen with a lock in hand that this would wait for
+            self.waiter.flush()
         _ending[self.ident] = self
         try:
             if self.loop is not None:

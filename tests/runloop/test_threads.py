@@ -628,3 +628,22 @@ portkit.RunLoop.current().perform(print, "main")
         )
         assert done.stdout == ""
         assert done.stderr == ""
+
+    def test_what_a_frozen_thread_has_locked_is_not_waited_for(self) -> None:
+        """It has sent, and was frozen with the lock in hand that writing takes."""
+        code = """
+import threading, portkit
+from portkit import _thread
+lock, ready = threading.Lock(), threading.Event()
+class Gathered:
+    def flush_gathered(self):
+        lock.acquire()
+def body():
+    lock.acquire()
+    _thread.current().waiter.unflushed.append(Gathered())
+    ready.set()
+    threading.Event().wait()
+threading.Thread(target=body, daemon=True).start()
+ready.wait()
+"""
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
