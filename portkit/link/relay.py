@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from portkit._report import report
-from portkit.errors import InvalidPortError, SendTimeoutError
+from portkit.errors import BecameInvalidError, InvalidPortError, SendTimeoutError
 from portkit.message import Component, Envelope
 from portkit.port import ReplyPort
 
@@ -59,13 +59,22 @@ class Relay:
             try:
                 self._port._post((msgid, components, reply_port, None), 0)
             except SendTimeoutError:
-                if self._port._reach().call_when_room(self.forward):
+                if self._wait_for_room():
                     return
                 continue
+            except InvalidPortError as error:
+                if type(reply_port) is ReplyPort:
+                    reply_port.fail(BecameInvalidError(str(error)))
             except Exception as error:
                 if type(reply_port) is ReplyPort:
                     reply_port._drop()
-                if not isinstance(error, InvalidPortError):
-                    report("a message could not be relayed", error, self._port)
+                report("a message could not be relayed", error, self._port)
             self._queue.popleft()
             self._left(components)
+
+    def _wait_for_room(self) -> bool:
+        """Whether there will be room; False where there is some now, or the port has ended."""
+        try:
+            return self._port._reach().call_when_room(self.forward)
+        except InvalidPortError:
+            return False

@@ -113,8 +113,11 @@ class Import:
             self.is_alive = False
             handles, self._handles = self._handles, []
             waiting = list(self.waiting)
+            onward, self.onward = self.onward, ()
         for waiter in waiting:
             waiter.ring()
+        for callback in onward:
+            callback()  # what waits to be relayed finds the end: who asked is to know
         for ref in handles:
             handle = ref()
             if handle is not None:
@@ -228,9 +231,10 @@ class Export:
         self.allowance -= len(envelopes)
         if self.allowance < 0 or self.allowance_size < 0:
             raise ProtocolError(f"the peer sends to right {self.number} without room granted")
-        if self._relay is not None:
+        relay = self._relay
+        if relay is not None:
             for envelope in envelopes:
-                self._relay.put(envelope)
+                relay.put(envelope)  # which may find out the end, and so bring this right's
             return
         port = self._port()
         if port is None:

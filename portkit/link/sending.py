@@ -271,7 +271,7 @@ class Sending:
     def call_when_room(self, right: Import, callback: Callable[[], None]) -> bool:
         """Have ``callback`` called when the peer grants room; False where there is some now."""
         with self._link.lock:
-            if right.messages > 0 and right.size > 0 and self.has_room:
+            if not right.is_alive or (right.messages > 0 and right.size > 0 and self.has_room):
                 return False
             if callback not in right.onward:
                 right.onward += (callback,)

@@ -1,0 +1,71 @@
+"""Messages that are sent on: those that wait here for room when what they are for ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from portkit import BecameInvalidError, InvalidPortError, MachPort
+from portkit.link.remote_port import RemotePort
+from tests.link.helpers import Pair
+from tests.ports.helpers import Background
+from tests.support import PATIENCE, eventually
+
+
+@pytest.fixture
+def near() -> Iterator[Pair]:
+    """From who asks to who relays."""
+    with Pair() as pair:
+        yield pair
+
+
+@pytest.fixture
+def far() -> Iterator[Pair]:
+    """From who relays to who is asked."""
+    with Pair() as pair:
+        yield pair
+
+
+@pytest.mark.parametrize("how", ["port", "process"])
+def test_requests_that_wait_for_room_are_told_of_the_end(near: Pair, far: Pair, how: str) -> None:
+    """Not only those that had gone on: nobody waits for a time-out."""
+    with MachPort(queue_limit=2) as slow:
+        relayed = near.across(far.open(slow))
+        asking = [Background(partial(relayed.request, b"?", reply_timeout=None)) for _ in range(6)]
+        (relay,) = [export._relay for export in near.left.table.exports.values() if export._relay]
+        assert eventually(lambda: slow.pending == 2 and len(relay._queue) == 4)
+        if how == "port":
+            slow.invalidate()
+        else:
+            far.right_node.close()
+        for asker in asking:
+            with pytest.raises(BecameInvalidError):
+                asker.result()
+
+
+def test_an_end_found_out_while_a_run_is_sent_on(
+    near: Pair, far: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the right that the run came by, but not the link."""
+    with MachPort() as port, MachPort() as other:
+        target = far.open(port)
+        relayed = near.across(target)
+        came: list[object] = []
+
+        def post(handle: RemotePort, *args: Any) -> None:
+            came.append(args)
+            target.invalidate()
+            raise InvalidPortError("it ended just now")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RemotePort, "_post", post)
+            relayed.send_many([b"1", b"2", b"3"])
+            assert eventually(lambda: not relayed.is_valid)
+            assert eventually(lambda: len(came) == 3)
+        near.open(other).send(b"the link lives")
+        assert other.receive(PATIENCE).data == b"the link lives"
+        assert not near.left.is_closed
+        assert not near.right.is_closed
