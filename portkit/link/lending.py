@@ -8,8 +8,9 @@ from portkit.errors import ProtocolError
 from portkit.link import frames
 from portkit.link.frames import Frame
 from portkit.link.greeting import LEAST_SHARED
+from portkit.link.segment import Block, Segment
 from portkit.link.segment_maps import SegmentMaps
-from portkit.link.segments import Block, Segment, SegmentPool
+from portkit.link.segments import SegmentPool
 
 if TYPE_CHECKING:
     from portkit.link.link import Link

@@ -28,8 +28,6 @@ from portkit.link import shared_memory
 from portkit.link.lease import Lease, leases_of, lend
 from portkit.link.segment import Block, Segment, whole_pages, with_spare_room
 
-__all__ = ["Block", "Segment", "SegmentPool"]
-
 _WASTE = 4
 """A free segment so many times too large is kept for large data while fresh memory is to be had."""
 _MAX_ID = 0xFFFFFFFF

@@ -13,7 +13,7 @@ from portkit.errors import InvalidPortError, MessageTooLargeError, ProtocolError
 from portkit.link.descriptor import Descriptor
 from portkit.link.frames import REPLY_PORT, Entry, Part, message
 from portkit.link.remote_port import Reached, RemotePort
-from portkit.link.segments import Block
+from portkit.link.segment import Block
 from portkit.message import Component
 from portkit.port import Port, ReplyPort
 

@@ -24,8 +24,9 @@ import pytest
 
 from portkit.errors import InvalidPortError, ProtocolError, TransportError
 from portkit.link import shared_memory
+from portkit.link.segment import Block
 from portkit.link.segment_maps import SegmentMaps
-from portkit.link.segments import Block, SegmentPool
+from portkit.link.segments import SegmentPool
 from tests.ports.helpers import in_child
 from tests.support import PATIENCE, open_descriptors, run_on_thread
 

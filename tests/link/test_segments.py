@@ -29,8 +29,8 @@ from portkit.errors import (
     TransportError,
 )
 from portkit.link import segments, shared_memory
-from portkit.link.segment import with_spare_room
-from portkit.link.segments import Block, Segment, SegmentPool
+from portkit.link.segment import Block, Segment, with_spare_room
+from portkit.link.segments import SegmentPool
 from tests.ports.helpers import in_child
 from tests.support import PATIENCE, open_descriptors, run_on_thread
 

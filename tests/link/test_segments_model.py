@@ -20,8 +20,9 @@ from hypothesis.stateful import (
 )
 
 from portkit.errors import MessageTooLargeError, PortError, SendTimeoutError
+from portkit.link.segment import Block
 from portkit.link.segment_maps import SegmentMaps
-from portkit.link.segments import Block, SegmentPool
+from portkit.link.segments import SegmentPool
 
 KIB = 1024
 LIMIT = 2048 * KIB

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from portkit_transports.message.directory import Directory, Record, process_start_time
-from portkit_transports.message.record import decode
+from portkit_transports.message.directory import Directory
+from portkit_transports.message.process import process_start_time
+from portkit_transports.message.record import Record, decode
 
 
 def make_record(name: str, socket_name: str) -> Record:

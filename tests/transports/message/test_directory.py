@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from portkit import NameInUseError, NameNotFoundError, ReceiveTimeoutError, TransportError
-from portkit_transports.message.directory import Directory, Record
-from portkit_transports.message.record import file_name
+from portkit_transports.message.directory import Directory
+from portkit_transports.message.record import Record, file_name
 from tests.ports.helpers import Background
 from tests.support import PATIENCE, eventually
 from tests.transports.message.directory_helpers import dead_record, listening, make_record

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from portkit import NameInUseError
-from portkit_transports.message.directory import Directory, Record, process_start_time
-from portkit_transports.message.record import file_name
+from portkit_transports.message.directory import Directory
+from portkit_transports.message.process import process_start_time
+from portkit_transports.message.record import Record, file_name
 from tests.support import PATIENCE, eventually
 from tests.transports.message.directory_helpers import (
     Owner,

@@ -12,8 +12,9 @@ import pytest
 
 from portkit import TransportError
 from portkit_transports.message import folder_lock
-from portkit_transports.message.directory import Directory, Record
+from portkit_transports.message.directory import Directory
 from portkit_transports.message.folder_lock import FolderLock
+from portkit_transports.message.record import Record
 from portkit_transports.message.runtime_folder import opened
 from tests.ports.helpers import Background, in_child
 from tests.support import eventually, open_descriptors

@@ -14,10 +14,16 @@ from hypothesis import strategies as st
 
 from portkit import NameNotFoundError, ReceiveTimeoutError, TransportError
 from portkit.names import MAX_NAME_BYTES
-from portkit_transports.message.directory import Directory, Record, process_start_time
-from portkit_transports.message.process import outlived, process_exists, same_process
+from portkit_transports.message.directory import Directory
+from portkit_transports.message.process import (
+    outlived,
+    process_exists,
+    process_start_time,
+    same_process,
+)
 from portkit_transports.message.record import (
     MAX_RECORD_BYTES,
+    Record,
     decode,
     encode,
     file_name,

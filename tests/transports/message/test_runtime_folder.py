@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from portkit import AuthenticationError, TransportError
-from portkit_transports.message.directory import Directory, Record
-from portkit_transports.message.record import file_name
+from portkit_transports.message.directory import Directory
+from portkit_transports.message.record import Record, file_name
 from tests.ports.helpers import in_child
 from tests.transports.message.directory_helpers import entries, listening
 

@@ -28,7 +28,7 @@ from portkit_transports.message import runtime_folder
 from portkit_transports.message.files import TEMPORARY, read_file, write_file
 from portkit_transports.message.folder_lock import FolderLock
 from portkit_transports.message.liveness import MAX_SOCKET_PATH, listener, owner_listens
-from portkit_transports.message.process import outlived, process_start_time, same_process
+from portkit_transports.message.process import outlived, same_process
 from portkit_transports.message.record import (
     MAX_RECORD_BYTES,
     SOCKET_PATTERN,
@@ -39,8 +39,6 @@ from portkit_transports.message.record import (
     is_record_file,
 )
 from portkit_transports.message.runtime_folder import VARIABLE, FolderMissingError, reporting
-
-__all__ = ["Directory", "Record", "check_name", "process_start_time"]
 
 _SOCKET = re.compile(SOCKET_PATTERN)
 _SETTLED = 1.0

@@ -20,7 +20,9 @@ from portkit.link.node import Node, Settings
 from portkit.message import Sender
 from portkit.runloop import DescriptorSource, Ready
 from portkit_transports.message.channel import UnixChannel
-from portkit_transports.message.directory import Directory, Record, process_start_time
+from portkit_transports.message.directory import Directory
+from portkit_transports.message.process import process_start_time
+from portkit_transports.message.record import Record
 
 if TYPE_CHECKING:
     from portkit.link.link import Link
@@ -180,6 +182,7 @@ class Host:
 
         Raises:
             NameNotFoundError: that process has ended.
+            TransportError: it cannot be connected to.
         """
         with self._dialling:
             link = self.node.link_to(record.incarnation)
@@ -188,7 +191,11 @@ class Host:
             return link
 
     def dial(self, record: Record) -> Link:
-        """A new link to the process that has a name."""
+        """A new link to the process that has a name.
+
+        Raises:
+            NameNotFoundError, TransportError: as :meth:`link_to`.
+        """
         channel = self._connect(record)
         link = self.node.dial(channel)
         link.incarnation = record.incarnation

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 import sys
 from pathlib import Path
 
+from portkit_transports.message.channel import peer_of
 from portkit_transports.message.process import same_process
 from portkit_transports.message.record import Record
 
@@ -16,8 +16,6 @@ MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 """Bytes of a Unix socket's path, without the NUL that ends it."""
 
 _NOBODY = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ENOTDIR})
-_PEER_CREDENTIALS = getattr(socket, "SO_PEERCRED", None)
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 def listener(path: Path) -> int | None:
@@ -42,10 +40,8 @@ def listener(path: Path) -> int | None:
             if error.errno in _NOBODY:
                 return None
             raise
-        if _PEER_CREDENTIALS is None:
-            return 0
-        found = probe.getsockopt(socket.SOL_SOCKET, _PEER_CREDENTIALS, _CREDENTIALS.size)
-        return int(_CREDENTIALS.unpack(found)[0])
+        peer = peer_of(probe)
+        return 0 if peer is None else peer.pid
 
 
 def owner_listens(record: Record, path: Path) -> bool:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from portkit.link.remote_port import RemotePort
     from portkit.link.rights import Import
     from portkit.message import Envelope
-    from portkit_transports.message.directory import Record
     from portkit_transports.message.port import MessagePort
+    from portkit_transports.message.record import Record
 
 
 class LocalName(LocalRight):

@@ -14,12 +14,12 @@ from portkit.link import service
 from portkit.link.remote_port import RemotePort
 from portkit.link.rights import Export
 from portkit.local_port import LocalPort
-from portkit_transports.message.directory import check_name
+from portkit.names import check_name
 from portkit_transports.message.host import Host, host
 from portkit_transports.message.named_right import LocalName, NamedRight
 
 if TYPE_CHECKING:
-    from portkit_transports.message.directory import Record
+    from portkit_transports.message.record import Record
 
 
 class MessagePort(LocalPort):
