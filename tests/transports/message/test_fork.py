@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -20,14 +19,6 @@ pytestmark = [
     pytest.mark.usefixtures("folder"),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
-
-
-@pytest.fixture
-def child(folder: Path) -> Iterator[Child]:
-    """Another process, in which a port named "them" is served."""
-    with Child() as child:
-        child.call(roles.open_port, "them")
-        yield child
 
 
 def test_the_parents_links_are_unharmed(child: Child) -> None:

@@ -33,14 +33,6 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture
-def child(folder: Path) -> Iterator[Child]:
-    """Another process, in which a port named "them" is served."""
-    with Child() as child:
-        child.call(roles.open_port, "them")
-        yield child
-
-
-@pytest.fixture
 def loop() -> Iterator[LoopThread]:
     """A run loop on a thread of its own."""
     with LoopThread() as thread:

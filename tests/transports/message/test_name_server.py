@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from portkit import (
@@ -26,14 +23,6 @@ from tests.transports.message.processes import Child
 from tests.transports.message.roles import Do
 
 pytestmark = pytest.mark.usefixtures("folder")
-
-
-@pytest.fixture
-def child(folder: Path) -> Iterator[Child]:
-    """Another process, in which a port named "them" is served."""
-    with Child() as child:
-        child.call(roles.open_port, "them")
-        yield child
 
 
 @pytest.fixture

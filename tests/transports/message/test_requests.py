@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -30,14 +28,6 @@ from tests.transports.message.processes import Child
 from tests.transports.message.roles import Do
 
 pytestmark = pytest.mark.usefixtures("folder")
-
-
-@pytest.fixture
-def child(folder: Path) -> Iterator[Child]:
-    """Another process, in which a port named "them" is served."""
-    with Child() as child:
-        child.call(roles.open_port, "them")
-        yield child
 
 
 class TestOutcomes:

@@ -33,14 +33,6 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture
-def child(folder: Path) -> Iterator[Child]:
-    """Another process, in which a port named "them" is served."""
-    with Child() as child:
-        child.call(roles.open_port, "them")
-        yield child
-
-
-@pytest.fixture
 def third(folder: Path) -> Iterator[Child]:
     """One more, with a port named "third"."""
     with Child() as child:
