@@ -8,6 +8,7 @@ import secrets
 import socket
 import stat
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -38,8 +39,8 @@ _ACCEPTS = 64
 class Listener:
     """The listening socket, served by the service thread; there while the process has names."""
 
-    def __init__(self, host: Host) -> None:
-        path = host.directory.new_socket_path()
+    def __init__(self, host: Host, path: Path | None = None) -> None:
+        path = path or host.directory.new_socket_path()
         self.name: str = path.name
         self.path: str = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -85,13 +86,12 @@ class Listener:
         if self._source.is_valid:
             self._source.watch(read=True, write=False)
 
-    def close(self) -> None:
+    def close(self, *, unlink: bool = True) -> None:
         """Listen no more. Connections that were made go on."""
         self._source.invalidate()
-        try:
-            Path(self.path).unlink()
-        except OSError:
-            pass  # the folder was removed, or swept
+        if unlink:
+            with suppress(OSError):  # the folder was removed, or swept
+                Path(self.path).unlink()
         self._socket.close()
         service.leave(self)
 
@@ -128,6 +128,8 @@ class Host:
             if self._listener is None:
                 self.directory.prepare()
                 self._listener = Listener(self)
+            elif not Path(self._listener.path).exists():
+                self._restore(self._listener)
             listener = self._listener
             record = Record(
                 name=name,
@@ -146,6 +148,17 @@ class Host:
                 self._close_unused()
                 raise
             return record
+
+    def _restore(self, lost: Listener) -> None:
+        """The folder was removed, or emptied: have it, the socket and the names back."""
+        self.directory.prepare()
+        self._listener = Listener(self, Path(lost.path))
+        lost.close(unlink=False)
+        for record in self._named.values():
+            try:
+                self.directory.claim(record)
+            except PortError as error:
+                logger.warning("the name %r could not be had back: %s", record.name, error)
 
     def withdraw(self, record: Record) -> None:
         """The name stands for the port no more."""
