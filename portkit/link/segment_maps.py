@@ -10,11 +10,11 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable
-from threading import Lock
 
 from portkit import _fork
-from portkit.errors import InvalidPortError, ProtocolError, TransportError
+from portkit.errors import ProtocolError, TransportError
 from portkit.link import shared_memory
+from portkit.link.guarded import Guarded
 from portkit.link.lease import Lease, lend
 from portkit.link.segment import SMALLEST_SEGMENT
 
@@ -34,7 +34,7 @@ class _Map:
         shared_memory.unmap(self.memory)
 
 
-class SegmentMaps:
+class SegmentMaps(Guarded):
     """The segments that one link receives in.
 
     One thread at a time calls :meth:`add`, :meth:`view` and :meth:`forget`, that of the link's
@@ -50,19 +50,14 @@ class SegmentMaps:
         "__weakref__",
         "_byte_limit",
         "_bytes",
-        "_closed",
-        "_generation",
-        "_lock",
         "_maps",
         "_on_return",
     )
 
     def __init__(self, byte_limit: int, on_return: Callable[[int], None]) -> None:
+        super().__init__()
         self._byte_limit = byte_limit
         self._bytes = 0
-        self._closed = False
-        self._generation = _fork.generation
-        self._lock = Lock()
         self._maps: dict[int, _Map] = {}
         self._on_return = on_return
         _fork.close_in_child(self)
@@ -154,18 +149,6 @@ class SegmentMaps:
         self._bytes = 0
         for entry in maps.values():
             entry.close()
-
-    def _entered(self) -> Lock:
-        """The lock, for ``with``, once it is sure that it is not a dead thread's."""
-        if self._generation != _fork.generation:
-            raise InvalidPortError(
-                "this process was forked: the link's memory is the parent's. Open a link of its own"
-            )
-        return self._lock
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InvalidPortError("the link has ended; open another one")
 
     def _check_announcement(self, segment_id: int, size: int) -> None:
         self._check_open()

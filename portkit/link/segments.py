@@ -11,13 +11,10 @@ from __future__ import annotations
 import itertools
 import mmap
 from collections import deque
-from threading import Lock
 from typing import TypeAlias
 
-from portkit import _fork
 from portkit._report import logger
 from portkit.errors import (
-    InvalidPortError,
     MessageTooLargeError,
     PortError,
     ProtocolError,
@@ -25,6 +22,7 @@ from portkit.errors import (
     TransportError,
 )
 from portkit.link import shared_memory
+from portkit.link.guarded import Guarded
 from portkit.link.lease import Lease, leases_of, lend
 from portkit.link.segment import Block, Segment, whole_pages, with_spare_room
 
@@ -35,7 +33,7 @@ _MAX_ID = 0xFFFFFFFF
 Data: TypeAlias = memoryview | bytes
 
 
-class SegmentPool:
+class SegmentPool(Guarded):
     """The segments that one link sends with. Any thread may call; nothing waits for the peer.
 
     Every method raises ``InvalidPortError`` in a forked child: the segments are the parent's.
@@ -51,12 +49,9 @@ class SegmentPool:
 
     __slots__ = (
         "_bytes",
-        "_closed",
         "_dropped",
         "_free",
-        "_generation",
         "_ids",
-        "_lock",
         "_on_drop",
         "_refused",
         "_segments",
@@ -65,15 +60,13 @@ class SegmentPool:
     )
 
     def __init__(self, byte_limit: int) -> None:
+        super().__init__()
         self.retired: deque[int] = deque()
         self.byte_limit: int = byte_limit
         self._bytes = 0
-        self._closed = False
         self._dropped: deque[Lease] = deque()
         self._free: dict[int, Segment] = {}  # the least recently used first
-        self._generation = _fork.generation
         self._ids = itertools.count(1)
-        self._lock = Lock()
         self._on_drop = self._dropped.append
         self._refused = False
         self._segments: dict[int, Segment] = {}
@@ -221,18 +214,6 @@ class SegmentPool:
             self._bytes = 0
         for segment in segments:
             segment.close()
-
-    def _entered(self) -> Lock:
-        """The lock, for ``with``, once it is sure that it is not a dead thread's."""
-        if self._generation != _fork.generation:
-            raise InvalidPortError(
-                "this process was forked: the link's memory is the parent's. Open a link of its own"
-            )
-        return self._lock
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InvalidPortError("the link has ended; open another one")
 
     def _take(self, view: memoryview, lease: Lease) -> Block:
         with self._entered():
