@@ -118,7 +118,11 @@ class _Service:
         self.unread[link] = link.reading.reads
         if not self._looking:
             self._looking = True
-            self.loop.perform(self._start_looking)
+            try:
+                self.loop.perform(self._start_looking)
+            except BaseException:  # of a signal handler: the next call begins it, if this did not
+                self._looking = False
+                raise
 
     def _start_looking(self) -> None:
         Timer.scheduled(_LOOK_AFTER, self._look, repeats=True)
@@ -140,7 +144,11 @@ class _Service:
         self.gathering[link] = None
         if not self._flushing:
             self._flushing = True
-            self.loop.perform(self._start_flushing)
+            try:
+                self.loop.perform(self._start_flushing)
+            except BaseException:  # as in look_after
+                self._flushing = False
+                raise
 
     def _start_flushing(self) -> None:
         Timer.scheduled(_FLUSH, self._flush, repeats=True)

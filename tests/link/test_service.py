@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from portkit import InvalidPortError, MachPort
+from portkit import InvalidPortError, MachPort, RunLoop
 from portkit.link import service
 from tests.link.helpers import Pair
 from tests.support import PATIENCE, LoopThread, eventually, run_on_thread
@@ -178,3 +178,26 @@ def test_a_thread_that_sends_now_and_then_and_never_waits() -> None:
             this = service._service
             assert this is not None
             assert eventually(lambda s=this: not s.gathering)  # type: ignore[misc]
+
+
+def test_an_interrupted_call_is_made_again_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that raises there does not leave all links unwritten, and unread."""
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with Pair() as pair, MachPort() as port:
+        handle = pair.open(port)
+        running = service._service
+        assert running is not None
+        assert eventually(lambda: not (running._flushing or running._looking))
+        with monkeypatch.context() as patch:
+            patch.setattr(RunLoop, "perform", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                service.flush_soon(pair.left)
+            with pytest.raises(KeyboardInterrupt):
+                service.look_after(pair.left)
+        service.look_after(pair.left)
+        for _ in range(10):
+            handle.send(b"x")
+        assert eventually(lambda: port.pending == 10 and not running._looking)
