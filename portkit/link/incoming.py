@@ -80,9 +80,13 @@ class Incoming:
         self.greeted: bool = False
         self.bytes_read: int = 0
 
-    def read(self) -> None:
-        """Read what is there and pass it on. Nothing where another thread is at it."""
-        if not self._busy.acquire(blocking=False):
+    def read(self, wait: float = 0.0) -> None:
+        """Read what is there and pass it on. Nothing where another thread is at it.
+
+        Args:
+            wait: seconds to wait for that thread.
+        """
+        if not self._busy.acquire(timeout=wait):
             return
         link = self._link
         try:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _GATHERED = 1 << 16
 """Bytes that a burst may leave unwritten."""
+_EXPLANATION = 0.1
+"""Seconds for another thread to finish reading what the peer said before it went."""
 _INTERRUPTED = "writing was interrupted by an exception of a signal handler"
 
 
@@ -222,7 +224,7 @@ class Link:
     def explained(self, error: BecameInvalidError) -> BecameInvalidError:
         """The error of a send, with what the peer said before it went. Without the lock."""
         if self._write_error and not self.is_closed:
-            self.read()
+            self.incoming.read(wait=_EXPLANATION)
         return BecameInvalidError(f"the port is gone: {self.ending}") if self.ending else error
 
     def _read_to_end(self) -> None:
@@ -301,8 +303,8 @@ class Link:
         with self.lock:
             if self.is_closed:
                 return
+            self.ending = reason  # first: who sees that it is closed asks why, without the lock
             self.is_closed = True
-            self.ending = reason
             channel, self.channel = self.channel, None
             self.outbox.close()
             self.notes.clear()
