@@ -11,6 +11,7 @@ import atexit
 import select
 from collections.abc import Callable, Hashable
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import Protocol
 
 from portkit import _fork, _thread
@@ -25,6 +26,10 @@ _LOOK_AFTER = 0.02
 """Seconds for which a link may be neglected before the service thread reads it."""
 _FLUSH = 0.001
 """Seconds for which a thread that goes on without waiting may leave unwritten what it sent."""
+_LINGER = 1.0
+"""Seconds for which the end of a process waits for peers to take what is left for them."""
+_LEAST_LINGER = 0.01
+"""Seconds for a peer whose turn comes after that: what it can take at once is written."""
 _START = 30.0
 """Seconds for the thread to start; only a machine at its end needs more."""
 
@@ -246,11 +251,12 @@ def _linger() -> None:
     service = _service
     if service is None:
         return
+    deadline = monotonic() + _LINGER
     for client in list(service.clients):
         linger = getattr(client, "linger", None)
         if linger is not None:
             try:
-                linger(1.0)
+                linger(max(_LEAST_LINGER, deadline - monotonic()))
             except Exception as error:
                 report("what was left to write could not be written", error, client)
 

@@ -201,3 +201,25 @@ def test_an_interrupted_call_is_made_again_by_the_next(monkeypatch: pytest.Monke
         for _ in range(10):
             handle.send(b"x")
         assert eventually(lambda: port.pending == 10 and not running._looking)
+
+
+def test_at_exit_all_peers_that_take_nothing_cost_one_wait() -> None:
+    """And each has its turn."""
+
+    class Stuck:
+        def linger(self, timeout: float) -> None:
+            waits.append(timeout)
+            threading.Event().wait(timeout)
+
+    waits: list[float] = []
+    clients = [Stuck() for _ in range(5)]
+    for client in clients:
+        service.join(client)
+    try:
+        service._linger()
+    finally:
+        for client in clients:
+            service.leave(client)
+    assert len(waits) == 5
+    assert all(waits)
+    assert sum(waits) < 2.0
