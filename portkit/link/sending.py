@@ -101,17 +101,16 @@ class Sending:
         """Send messages in order, in as few writes as there is room for; as ``Port._post_many``."""
         deadline = None if timeout is None else monotonic() + timeout
         accepted = 0
-        while accepted < len(envelopes):
-            sent = self._post_run(right, envelopes, accepted)
-            accepted += sent
-            if accepted < len(envelopes):
-                remaining = None if deadline is None else max(0.0, deadline - monotonic())
-                try:
+        try:
+            while accepted < len(envelopes):
+                accepted += self._post_run(right, envelopes, accepted)
+                if accepted < len(envelopes):
+                    remaining = None if deadline is None else max(0.0, deadline - monotonic())
                     self.post(right, envelopes[accepted], remaining)
-                except PortError as error:
-                    error.accepted = accepted
-                    raise
-                accepted += 1
+                    accepted += 1
+        except PortError as error:
+            error.accepted = accepted
+            raise
         return accepted
 
     def _post_run(self, right: Import, envelopes: Sequence[Envelope], start: int) -> int:
