@@ -24,6 +24,19 @@ def check_timeout(timeout: float | None) -> None:
         raise ValueError("a time-out must be a number of seconds or None, not NaN")
 
 
+def check_size(size: int) -> None:
+    """Raise unless ``size`` is how many bytes a buffer can have.
+
+    Raises:
+        TypeError: it is no int.
+        ValueError: it is less than 1.
+    """
+    if not isinstance(size, int):
+        raise TypeError(f"the size must be an int, not {type(size).__name__}")
+    if size < 1:
+        raise ValueError(f"a buffer has 1 byte or more, not {size}")
+
+
 def check_callable(fn: Callable[..., T]) -> Callable[..., T]:
     """``fn``, if it can be called.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 from portkit import _fork, _thread
 from portkit._answer import Answer, Outcome
-from portkit._arguments import check_timeout
+from portkit._arguments import check_size, check_timeout
 from portkit.errors import InvalidPortError, PortError, ReplyDroppedError
 from portkit.message import (
     MAX_MSGID,
@@ -173,10 +173,13 @@ class Port(ComponentObject, ABC):
         away. After a ``SendTimeoutError`` it is still the caller's.
 
         Raises:
+            TypeError: ``size`` is no int.
+            ValueError: ``size`` is less than 1.
             MessageTooLargeError: more than the link may ever share.
             SendTimeoutError: what was shared before has not come back yet.
-            InvalidPortError: the port is invalid.
+            InvalidPortError: the port, of another process, is invalid.
         """
+        check_size(size)
         return memoryview(LentBytes(size))
 
     def request(

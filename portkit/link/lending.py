@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from portkit._arguments import check_size
 from portkit.errors import ProtocolError
 from portkit.link import frames
 from portkit.link.frames import Frame
@@ -40,6 +41,7 @@ class Lending:
     def allocate(self, size: int) -> memoryview:
         """A buffer in memory that the peer will see; as ``RemotePort.allocate``."""
         if not self._enabled:
+            check_size(size)
             return memoryview(bytearray(size))
         return self._segment_pool().allocate(size)
 

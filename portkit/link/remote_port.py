@@ -114,6 +114,7 @@ class RemotePort(Port):
         ``SendTimeoutError`` it is still the caller's.
 
         Raises:
+            TypeError, ValueError: ``size`` is no int, or less than 1.
             MessageTooLargeError: more than the link may ever share.
             SendTimeoutError: what was shared before has not come back yet.
             InvalidPortError: the port is invalid.

@@ -13,6 +13,7 @@ import mmap
 from collections import deque
 from typing import TypeAlias
 
+from portkit._arguments import check_size
 from portkit._report import logger
 from portkit.errors import (
     MessageTooLargeError,
@@ -136,10 +137,7 @@ class SegmentPool(Guarded):
             TransportError: the system has no memory or descriptor to give.
             InvalidPortError: the link has ended.
         """
-        if not isinstance(size, int):
-            raise TypeError(f"the size must be an int, not {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"a buffer has 1 byte or more, not {size}")
+        check_size(size)
         if whole_pages(size) > self.byte_limit:
             raise MessageTooLargeError(
                 f"{size} bytes are over the limit of {self.byte_limit} bytes of memory shared with "

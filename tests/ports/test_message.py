@@ -361,3 +361,13 @@ class TestWith:
         gc.collect()
         with pytest.raises(ReplyDroppedError):
             asker.result()
+
+
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [(0, ValueError), (-1, ValueError), (b"ab", TypeError), ("2", TypeError), (1.0, TypeError)],
+    ids=repr,
+)
+def test_sizes_that_no_buffer_can_have(port: MachPort, size: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"the size must be an int|1 byte or more"):
+        port.allocate(size)
