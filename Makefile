@@ -6,6 +6,8 @@ RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(CANDIDATES); do \
 	if $$python -c '$(RECENT)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 PYTEST_ARGS ?=
+# Most tests wait for other processes: as many at once as there are processors. PYTEST_ARGS="-n 0" is one by one.
+PARALLEL := -n auto --maxprocesses 8
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 300
 
@@ -28,11 +30,11 @@ demo:  ## run the demonstration, with threads and with processes, and check its 
 	$(BIN)/portkit demo --over message --verify
 
 test: lint types docs  ## lint, types, documentation and every test with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --cov --cov-report=term $(PARALLEL) $(PYTEST_ARGS)
 
 pytest:  ## the tests alone, without coverage; PYTEST_ARGS="-k name -x"
 	@$(environment) cli test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: environment  ## style, formatting and the direction of imports
 	$(BIN)/ruff check .

@@ -342,10 +342,10 @@ def test_a_worker_that_hangs_is_ended_within_the_time_out(
     first.port.send(f"hang{how}".encode())
     run_until(lambda: events.all)
     began = monotonic()
-    group.stop(0.4)
+    group.stop(2.0)
     assert monotonic() - began < 5
     assert str(first.error) == (
-        f"worker-0 died after its check-in: killed by {name}, as it did not end within 0.2 s of "
+        f"worker-0 died after its check-in: killed by {name}, as it did not end within 1 s of "
         "being told to"
     )
     assert not exists(first.pid or 0)

@@ -258,10 +258,9 @@ def test_a_folder_removed_meanwhile_is_told(directory: Directory) -> None:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """The root of a file system of 16 KiB."""
-    path = tmp_path / "small"
-    path.mkdir()
+def small() -> Iterator[Path]:
+    """The root of a file system of 16 KiB, with a path that leaves room for a socket's."""
+    path = Path(tempfile.mkdtemp(prefix="pk-"))
     options = "size=16k,mode=700"
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)],
@@ -269,9 +268,11 @@ def small(tmp_path: Path) -> Iterator[Path]:
         capture_output=True,
     )
     if mounted.returncode != 0:
+        path.rmdir()
         pytest.skip("file systems cannot be mounted here")
     yield path
     subprocess.run(["umount", "--lazy", str(path)], check=True)
+    path.rmdir()
 
 
 def remount(path: Path, how: str) -> None:
