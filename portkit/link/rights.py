@@ -65,11 +65,16 @@ class Import:
         try:
             self.link.sending.post(self, envelope, timeout)
         except BecameInvalidError as error:
-            raise self.link.explained(error) from error
+            raise self.link.explained(error) from None
 
     def post_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
         """Send; as ``Port._post_many``."""
-        return self.link.sending.post_many(self, envelopes, timeout)
+        try:
+            return self.link.sending.post_many(self, envelopes, timeout)
+        except BecameInvalidError as error:
+            explained = self.link.explained(error)
+            explained.accepted = error.accepted
+            raise explained from None
 
     def allocate(self, size: int) -> memoryview:
         """A buffer in memory that the peer will see."""

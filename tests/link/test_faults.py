@@ -284,8 +284,16 @@ def test_the_reason_of_a_refusal_reaches_who_dialled(caplog: pytest.LogCaptureFi
             assert eventually(lambda: not port.is_valid)
             with pytest.raises(InvalidPortError, match="it is Sunday"):
                 port.send(b"?")
+            with pytest.raises(InvalidPortError, match="it is Sunday"):
+                port.send_many([b"?"])
         assert "it is Sunday" in reasons(caplog)
         victim.check_unharmed()
+
+
+def test_a_list_of_users_that_is_none_admits_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ALLOWED_UIDS, "4242, staff")
+    assert "not '4242, staff'" in host_module._refusal(Sender(99, 4242))
+    assert host_module._refusal(Sender(99, os.geteuid())) == ""
 
 
 @pytest.mark.parametrize(("allowed", "kind"), [("", Kind.REFUSED), ("7, 4242", Kind.WELCOME)])

@@ -243,17 +243,19 @@ def _refusal(sender: Sender | None) -> str:
     """Why a peer is refused, or ""."""
     if sender is None:
         return "the kernel does not say who it is"
-    if sender.uid not in _allowed_uids():
+    if sender.uid == os.geteuid():
+        return ""
+    text = os.environ.get(ALLOWED_UIDS, "")
+    try:
+        allowed = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        return f"{ALLOWED_UIDS} holds numbers of users, separated by commas, and not {text!r}"
+    if sender.uid not in allowed:
         return (
             f"user {sender.uid} may not connect to user {os.geteuid()}: add the number to "
             f"{ALLOWED_UIDS}"
         )
     return ""
-
-
-def _allowed_uids() -> set[int]:
-    text = os.environ.get(ALLOWED_UIDS, "")
-    return {os.geteuid(), *[int(part) for part in text.split(",") if part.strip().isdigit()]}
 
 
 _lock = Lock()
