@@ -174,7 +174,7 @@ class LocalPort(Port):
             mailbox.rest()
             return False
         begun = False
-        envelope = None
+        envelope = reply_port = None
         try:
             # Known before it is taken: a signal that strikes right after still finds it here.
             envelope = queue[0]
@@ -201,6 +201,7 @@ class LocalPort(Port):
                 message.msgid, message.components, message.send_port, message._origin = envelope
                 message.receive_port = self
                 result = handle(message)
+                del message
             elif mailbox.closed:  # invalidated since it was taken: as if it had been unread
                 if type(reply_port) is ReplyPort:
                     reply_port.fail(_unread())
@@ -208,14 +209,17 @@ class LocalPort(Port):
             else:
                 raise _no_delegate()
             if type(reply_port) is ReplyPort:
+                # Let go of the message: what lies out of line goes back with the answer.
+                del components
+                envelope = None
                 if result is not None:
                     reply_port.answer(result)
                 elif not (reply_port.used or reply_port.deferred):
                     reply_port.answer(None)
         except BaseException as error:
             if begun:
-                if envelope is not None and type(envelope[2]) is ReplyPort:
-                    envelope[2]._drop()
+                if type(reply_port) is ReplyPort:
+                    reply_port._drop()
             elif isinstance(error, IndexError):
                 return False  # invalidated on another thread meanwhile
             elif envelope is not None and not (queue and queue[0] is envelope):

@@ -79,6 +79,7 @@ class Link:
         self.sending: Sending = Sending(self, self.outbox, node.settings.outbox_limit)
         self.incoming: Incoming = Incoming(self, dialled=dialled)
         self.reading: Reading = Reading(self)
+        self._is_keeping = False
         self._write_error = ""  # not the error: its traceback would keep the connection open
         self.service_source: service.ServiceSource = service.ServiceSource(
             channel.fileno(), self._serve
@@ -119,6 +120,9 @@ class Link:
             BecameInvalidError: the connection is lost.
         """
         self.check_writable()
+        if self._is_keeping:
+            self.outbox.add(frame, target, descriptors)
+            return
         try:
             self.outbox.write(frame, target, descriptors)
         except OSError as error:
@@ -271,14 +275,21 @@ class Link:
         service.flush_soon(self)
 
     def settle_notes(self) -> None:
-        """Do what finalizers left to be done. Under the lock."""
-        while self.notes:
-            try:
-                note = self.notes.popleft()
-            except IndexError:
-                return
-            if not self.is_closed:
-                note()
+        """Do what finalizers left to be done. Under the lock.
+
+        What that writes is kept for the write that follows, or for :meth:`flush_gathered`.
+        """
+        self._is_keeping = True
+        try:
+            while self.notes:
+                try:
+                    note = self.notes.popleft()
+                except IndexError:
+                    return
+                if not self.is_closed:
+                    note()
+        finally:
+            self._is_keeping = False
 
     # Endings.
 
