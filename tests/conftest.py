@@ -9,9 +9,14 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from portkit import RunLoop
 from tests.support import Leftovers, Reports, run_on_thread
+
+
+settings.register_profile("portkit", deadline=None)  # a busy machine fails no test
+settings.load_profile("portkit")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _GATHERED = 1 << 16
 """Bytes that a burst may leave unwritten."""
-_EXPLANATION = 0.1
+_EXPLANATION = 1.0
 """Seconds for another thread to finish reading what the peer said before it went."""
 _INTERRUPTED = "writing was interrupted by an exception of a signal handler"
 

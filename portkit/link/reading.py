@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop
 
 _LONGEST_SLEEP = 3600.0
+_OTHERS_TURN = 1.0
+"""Seconds for another thread to be done with reading, which takes it milliseconds."""
 
 
 class Reading:
@@ -118,12 +120,15 @@ class Reading:
                 service.look_after(self._link)
 
     def read_all(self) -> None:
-        """Read as long as something comes; the reader stays who it was. Without the lock."""
+        """Read as long as something comes; the reader stays who it was. Without the lock.
+
+        A thread that reads just now is waited for: what it has read may be the reason of an end.
+        """
         link = self._link
         before = -1
         while not link.is_closed and before != link.incoming.bytes_read:
             before = link.incoming.bytes_read
-            link.read()
+            link.incoming.read(wait=_OTHERS_TURN)
 
     # The service thread.
 
