@@ -14,7 +14,6 @@ from hypothesis import settings
 from portkit import RunLoop
 from tests.support import Leftovers, Reports, run_on_thread
 
-
 settings.register_profile("portkit", deadline=None)  # a busy machine fails no test
 settings.load_profile("portkit")
 
