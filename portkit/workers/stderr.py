@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-LINES = 20
+LINES = 40
 """How many of the last lines an error holds."""
 _KEPT = 16 * 1024
 
