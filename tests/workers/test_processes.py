@@ -247,7 +247,7 @@ def test_the_last_20_lines_of_standard_error(capfd: pytest.CaptureFixture[str]) 
         run_until(lambda: events.lost)
     text = str(worker.error)
     assert text.splitlines()[0] == "worker-0 died after its check-in: killed by SIGKILL"
-    assert text.splitlines()[2:] == lines[-20:]
+    assert text.splitlines()[2:] == lines[-40:]
     assert capfd.readouterr().err.splitlines() == lines
 
 
