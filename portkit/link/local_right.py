@@ -60,7 +60,7 @@ class LocalRight:
 
     def call_when_room(self, callback: Callable[[], None]) -> bool:
         """Not needed: such a port is sent on itself, not relayed to."""
-        raise NotImplementedError("a port of this process is not relayed to")
+        raise AssertionError("a port of this process is sent as itself")
 
     def resolve(self) -> LocalRight:
         """Itself."""
