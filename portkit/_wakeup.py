@@ -14,7 +14,7 @@ from typing import Protocol
 from portkit import _fork
 from portkit.errors import PortError
 
-_LONGEST_SLEEP = 3600.0
+LONGEST_SLEEP = 3600.0
 """Seconds slept at a time: poll(2) counts milliseconds in an int. Callers look at the clock."""
 
 
@@ -140,7 +140,7 @@ class Waiter:
         self.asleep = True
         try:
             rung = self._poll.poll(
-                None if timeout is None else min(timeout, _LONGEST_SLEEP) * 1000.0
+                None if timeout is None else min(timeout, LONGEST_SLEEP) * 1000.0
             )
         finally:
             self.asleep = False

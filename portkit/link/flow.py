@@ -15,14 +15,15 @@ FIRST_WINDOW = 1 << 16
 """Bytes of the one message that a freshly dialled right may send before the peer has answered."""
 LARGEST_COST = 1 << 19
 """What a message costs at most, so that one of any size fits into a window."""
-_LARGEST_COMPONENT = 1 << 16
+LARGEST_COMPONENT = 1 << 16
+"""What a component costs at most; a smaller one costs its size."""
 
 
 def cost(components: tuple[Component, ...]) -> int:
     """The bytes that a message takes of a window; both sides reckon the same."""
     if len(components) == 1 and type(components[0]) is bytes:  # the usual case
         size = len(components[0])
-        return size if size < _LARGEST_COMPONENT else _LARGEST_COMPONENT
+        return size if size < LARGEST_COMPONENT else LARGEST_COMPONENT
     total = 0
     for component in components:
         if type(component) is bytes:
@@ -31,5 +32,5 @@ def cost(components: tuple[Component, ...]) -> int:
             size = component.nbytes
         else:
             continue
-        total += size if size < _LARGEST_COMPONENT else _LARGEST_COMPONENT
+        total += size if size < LARGEST_COMPONENT else LARGEST_COMPONENT
     return total if total < LARGEST_COST else LARGEST_COST

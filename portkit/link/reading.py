@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from portkit._wakeup import Waiter
+from portkit._wakeup import LONGEST_SLEEP, Waiter
 from portkit.errors import LoopEndedError
 from portkit.link import service
 from portkit.runloop.poller import READ
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from portkit.local_port import LocalPort
     from portkit.runloop.loop import RunLoop
 
-_LONGEST_SLEEP = 3600.0
 _OTHERS_TURN = 1.0
 """Seconds for another thread to be done with reading, which takes it milliseconds."""
 
@@ -67,7 +66,7 @@ class Reading:
         waiter.asleep = True
         try:
             ready = waiter.poll_with(fd).poll(
-                None if timeout is None else min(timeout, _LONGEST_SLEEP) * 1000.0
+                None if timeout is None else min(timeout, LONGEST_SLEEP) * 1000.0
             )
         finally:
             waiter.asleep = False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from portkit._wakeup import Reader, Waiter
 from portkit.errors import BecameInvalidError, InvalidPortError, ProtocolError
-from portkit.link.flow import HALF_WINDOW, WINDOW, cost
+from portkit.link.flow import HALF_WINDOW, LARGEST_COMPONENT, WINDOW, cost
 from portkit.link.relay import RELAY_WINDOW, Relay
 from portkit.link.remote_port import RemotePort
 from portkit.local_port import LocalPort
@@ -228,7 +228,11 @@ class Export:
         size = 0
         for envelope in envelopes:
             components = envelope[1]
-            if len(components) == 1 and type(data := components[0]) is bytes and len(data) < 4096:
+            if (
+                len(components) == 1
+                and type(data := components[0]) is bytes
+                and len(data) < LARGEST_COMPONENT
+            ):
                 size += len(data)  # as flow.cost, without its call
             else:
                 size += cost(components)
@@ -264,7 +268,11 @@ class Export:
     def taken(self, components: tuple[Component, ...]) -> None:
         """A message was taken: grant its room again, half a window at a time."""
         self._messages += 1
-        if len(components) == 1 and type(data := components[0]) is bytes and len(data) < 4096:
+        if (
+            len(components) == 1
+            and type(data := components[0]) is bytes
+            and len(data) < LARGEST_COMPONENT
+        ):
             self._size += len(data)  # as in receive
         else:
             self._size += cost(components)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from portkit import _fork, _thread
 from portkit.errors import BecameInvalidError, InvalidPortError, PortError, SendTimeoutError
 from portkit.link import frames
-from portkit.link.flow import cost
+from portkit.link.flow import LARGEST_COMPONENT, cost
 from portkit.link.frames import Kind, simple_message
 from portkit.link.outbox import Outbox
 from portkit.link.transfer import Prepared, encode, give_back, prepare
@@ -69,7 +69,7 @@ class Sending:
             and (size := len(data)) < self._link.lending.inline
             and (reply_port is None or type(reply_port) is ReplyPort)
         ):
-            size = min(size, 65536)  # as flow.cost
+            size = min(size, LARGEST_COMPONENT)  # as flow.cost
             with self._link.lock:
                 if (
                     right.messages > 0
