@@ -1,0 +1,1 @@
+"""Ports over TCP, with TLS or pre-shared keys."""
