@@ -29,6 +29,7 @@ _RELEASE = Struct("<IBBHQQ")
 _OPEN = Struct("<IBBHQ16s16s")
 _FAILED = Struct("<IBBHQ")
 _SEGMENT = Struct("<IBBHQQ")
+_AUTH = Struct("<IBBH32s")
 
 SIMPLE = 1
 """Flag of a message: its one component is data, the rest of the frame; there is no table."""
@@ -41,6 +42,10 @@ MAX_RECORD = 4096
 """Bytes of a handshake's record, and of the body of any frame before the handshake is done."""
 MAX_TEXT = 1024
 """Bytes of an error's text."""
+NONCE_SIZE = 32
+"""Bytes of a nonce, and of a proof, in AUTH."""
+MAX_KEY_ID = 64
+"""Bytes of the id of a pre-shared key."""
 
 
 class Kind(IntEnum):
@@ -62,6 +67,7 @@ class Kind(IntEnum):
     PING = 14
     PONG = 15
     PART = 16
+    AUTH = 17
 
 
 class Part(IntEnum):
@@ -153,6 +159,11 @@ def pong() -> bytes:
     return HEADER.pack(HEADER_SIZE, Kind.PONG, 0, 0)
 
 
+def auth(step: int, body: bytes) -> bytes:
+    """AUTH: a step of the proof of a pre-shared key; ``body`` is a nonce or a proof, and the id."""
+    return HEADER.pack(HEADER_SIZE + len(body), Kind.AUTH, step, 0) + body
+
+
 def simple_message(kind: int, target: int, msgid: int, once: int, data: bytes) -> bytes:
     """MESSAGE or REPLY with one data component; ``once`` is 0 for a message that is no request."""
     flags = SIMPLE | REQUEST if once else SIMPLE
@@ -214,12 +225,14 @@ _LAYOUTS: dict[int, Struct] = {
     Kind.HELLO: HEADER,
     Kind.WELCOME: HEADER,
     Kind.REFUSED: HEADER,
+    Kind.AUTH: _AUTH,
 }
 _MOST_BODY = {
     Kind.FAILED: MAX_TEXT,
     Kind.HELLO: MAX_RECORD,
     Kind.WELCOME: MAX_RECORD,
     Kind.REFUSED: MAX_RECORD,
+    Kind.AUTH: MAX_KEY_ID,
 }
 
 
@@ -240,5 +253,7 @@ def decode(kind: int, flags: int, frame: memoryview) -> Frame:
     values = layout.unpack_from(frame)[4:]
     if kind == Kind.OPEN:
         return Frame(Kind.OPEN, flags, values[0], 0, 0, values[1] + values[2])
+    if kind == Kind.AUTH:
+        return Frame(Kind.AUTH, flags, 0, 0, 0, bytes(frame[HEADER_SIZE:]))
     a, b, c = (*values, 0, 0, 0)[:3]
     return Frame(Kind(kind), flags, a, b, c, bytes(frame[layout.size :]))

@@ -30,7 +30,7 @@ _NONE = -1
 """The number of no right."""
 _MESSAGE = int(Kind.MESSAGE)
 _REPLY = int(Kind.REPLY)
-_GREETINGS = (Kind.HELLO, Kind.WELCOME, Kind.REFUSED)
+_FIRST = (Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.AUTH)
 _SCRATCH_SIZE = 1 << 17
 _READS = 16
 """How often a link is read in a row before others have their turn."""
@@ -244,7 +244,7 @@ class Incoming:
 
     def on_frame(self, frame: Frame) -> None:
         """A frame came that is no message; see :class:`portkit.link.decoder.Sink`."""
-        if not self.greeted and frame.kind not in _GREETINGS:
+        if not self.greeted and frame.kind not in _FIRST:
             raise ProtocolError(f"a {frame.kind.name} frame came before the greeting")
         self._pass_run()
         _HANDLERS[frame.kind](self, frame)
@@ -277,6 +277,13 @@ class Incoming:
             raise ProtocolError("a refusal came that was not due")
         self._link.close(f"the peer refused it: {frame.body.decode(errors='replace')}")
 
+    def _on_auth(self, frame: Frame) -> None:
+        # Where a key is asked for, the transport has taken these frames before there is a link.
+        raise ProtocolError(
+            "the peer wants to prove a pre-shared key, which this side does not ask for: give key= "
+            "on both sides, or on none"
+        )
+
     def _on_ping(self, frame: Frame) -> None:
         with self._link.lock:
             if not self._link.outbox.size:  # else it hears from here anyway, once it reads
@@ -296,6 +303,7 @@ _HANDLERS: dict[Kind, Callable[[Incoming, Frame], None]] = {
     Kind.HELLO: Incoming._on_hello,
     Kind.WELCOME: Incoming._on_welcome,
     Kind.REFUSED: Incoming._on_refused,
+    Kind.AUTH: Incoming._on_auth,
     Kind.PING: Incoming._on_ping,
     Kind.PONG: Incoming._on_pong,
     Kind.OPEN: lambda self, frame: self._link.table.on_open(frame),
