@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import portkit
+from portkit.cli.certs.app import certs
 from portkit.cli.demo.command import run_demo
 from portkit.cli.worker.command import TOKEN, run_worker
 
@@ -18,6 +19,7 @@ app: typer.Typer = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(certs)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,1 @@
+"""A private certificate authority, and pre-shared keys: who may talk to whom over TCP."""
