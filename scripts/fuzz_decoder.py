@@ -101,6 +101,7 @@ def _other(random: Random) -> bytes:
             frames.segment(a, b),
             frames.segment_return(a),
             frames.segment_forget(a),
+            frames.auth(random.randrange(6), random.randbytes(random.randrange(32, 97))),
             frames.ping(),
             frames.pong(),
         )

@@ -58,6 +58,7 @@ def part(stream: int, body: bytes, flags: int = 0) -> bytes:
 
 
 HELLO = frames.record(Kind.HELLO, b"{}")
+AUTH = frames.auth(1, bytes(32) + b"laptop")
 MINE = Entry(Part.MINE, 8, 1, 1 << 20)
 
 BROKEN: dict[str, tuple[bytes, str]] = {
@@ -113,6 +114,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "second hello": (HELLO, "a greeting came that was not due"),
     "welcome": (frames.record(Kind.WELCOME, b"{}"), "a welcome came that was not due"),
     "refusal": (frames.refusal("no"), "a refusal came that was not due"),
+    "proof of a key": (AUTH, "give key= on both sides, or on none"),
     # Rights.
     "message to what was never handed out": (simple(7), "the right 7 was never handed out"),
     "message to 0": (simple(0), "the right 0 was never handed out"),
@@ -221,6 +223,19 @@ def test_before_the_greeting(
         assert b"before the greeting" in last.body
         assert peer.is_dropped()
     assert "came before the greeting" in reasons(caplog)
+
+
+@pytest.mark.parametrize("dialled", [False, True])
+def test_a_key_that_is_not_asked_for(
+    dialled: bool, victim: Victim, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), RawPeer(victim.right_node, dialled=dialled) as peer:
+        peer.send(AUTH)
+        last = peer.rest()[-1]
+        assert last.kind == Kind.REFUSED, "it is told why"
+        assert b"give key= on both sides, or on none" in last.body
+        assert peer.is_dropped()
+    assert "wants to prove a pre-shared key" in reasons(caplog)
 
 
 RECORD = (

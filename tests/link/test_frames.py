@@ -30,6 +30,7 @@ FRAMES = [
     (frames.segment_forget(3), Frame(Kind.FORGET, 0, 3, 0, 0, b"")),
     (frames.ping(), Frame(Kind.PING, 0, 0, 0, 0, b"")),
     (frames.pong(), Frame(Kind.PONG, 0, 0, 0, 0, b"")),
+    (frames.auth(1, bytes(range(40))), Frame(Kind.AUTH, 1, 0, 0, 0, bytes(range(40)))),
 ]
 """Every frame but messages and their parts."""
 
@@ -57,7 +58,11 @@ def test_a_frame_that_was_read_is_written_the_same(data: bytes) -> None:
 
 @pytest.mark.parametrize(("data", "frame"), FRAMES, ids=frame_id)
 def test_a_frame_that_is_too_short_is_refused(data: bytes, frame: Frame) -> None:
-    short = data[: -len(frame.body)] if frame.kind != Kind.OPEN and frame.body else data
+    short = data
+    if frame.kind == Kind.AUTH:
+        short = data[: frames.HEADER_SIZE + frames.NONCE_SIZE]
+    elif frame.kind != Kind.OPEN and frame.body:
+        short = data[: -len(frame.body)]
     if len(short) == frames.HEADER_SIZE:
         return  # nothing shorter is a frame
     short = short[:-1]
@@ -70,6 +75,8 @@ def test_a_frame_that_is_too_long_is_refused(data: bytes, frame: Frame) -> None:
     most = {Kind.FAILED: frames.MAX_TEXT}.get(frame.kind, 0)
     if frame.kind in {Kind.HELLO, Kind.WELCOME, Kind.REFUSED}:
         most = frames.MAX_RECORD
+    if frame.kind == Kind.AUTH:
+        most = frames.NONCE_SIZE + frames.MAX_KEY_ID
     body = b"" if frame.kind == Kind.OPEN else frame.body
     longest = data[: len(data) - len(body)] + bytes(most)
     decode(frame.kind, 0, memoryview(longest))
@@ -77,7 +84,7 @@ def test_a_frame_that_is_too_long_is_refused(data: bytes, frame: Frame) -> None:
         decode(frame.kind, 0, memoryview(longest + b"x"))
 
 
-@pytest.mark.parametrize("kind", [0, 17, 128, 255])
+@pytest.mark.parametrize("kind", [0, 18, 128, 255])
 def test_an_unknown_type_is_refused(kind: int) -> None:
     with pytest.raises(ProtocolError, match=f"frame type {kind} is unknown"):
         decode(kind, 0, memoryview(bytes(8)))

@@ -17,11 +17,21 @@ from portkit.link.frames import ENTRY_SIZE, HEADER, MESSAGE_SIZE, Entry, Frame, 
 from portkit.link.node import Settings
 from portkit.link.relay import RELAY_WINDOW
 from portkit_transports.message import record
+from portkit_transports.socket.shared_key import CLIENT, SERVER, proof
 from tests.link.wire import encode, new_decoder, outcome, part
 
 PAGE = Path(__file__).parents[2] / "docs" / "wire-protocol.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-NAMESPACE = {"frames": frames, "Kind": Kind, "Part": Part, "Entry": Entry, "part": part}
+NAMESPACE = {
+    "frames": frames,
+    "Kind": Kind,
+    "Part": Part,
+    "Entry": Entry,
+    "part": part,
+    "proof": proof,
+    "CLIENT": CLIENT,
+    "SERVER": SERVER,
+}
 
 
 class Example(NamedTuple):
@@ -179,6 +189,7 @@ def test_the_limits_are_those_of_the_page() -> None:
     assert limits["any other frame"] == greeted
     assert limits["record of a greeting"] == f"{frames.MAX_RECORD} bytes"
     assert limits["reason in FAILED"] == f"{frames.MAX_TEXT} bytes"
+    assert limits["id of a pre-shared key"] == f"{frames.MAX_KEY_ID} bytes"
     assert limits["frame of a MESSAGE or REPLY"].startswith(f"`max_message` + {MESSAGE_SIZE}, and")
     assert f"and {ENTRY_SIZE} for each" in limits["frame of a MESSAGE or REPLY"]
     assert limits["frame of a PART"].endswith(f"+ {PART_HEAD}")

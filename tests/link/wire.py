@@ -165,6 +165,7 @@ others = st.one_of(
         st.sampled_from([Kind.HELLO, Kind.WELCOME, Kind.REFUSED]),
         st.binary(max_size=100),
     ),
+    st.builds(frames.auth, st.integers(0, 255), st.binary(min_size=32, max_size=96)),
     st.just(frames.ping()),
     st.just(frames.pong()),
 )
@@ -225,6 +226,8 @@ def _encode_frame(frame: Frame) -> bytes:  # noqa: C901 - one line for each
             return frames.segment_return(frame.a)
         case Kind.FORGET:
             return frames.segment_forget(frame.a)
+        case Kind.AUTH:
+            return frames.auth(frame.flags, frame.body)
         case Kind.PING:
             return frames.ping()
         case Kind.PONG:

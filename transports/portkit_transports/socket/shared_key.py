@@ -11,9 +11,7 @@ import hashlib
 import hmac
 import os
 import secrets
-import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -31,6 +29,7 @@ from portkit._validation import first_fault
 from portkit.errors import AuthenticationError, TransportError
 from portkit.link import frames
 from portkit.link.frames import HEADER, HEADER_SIZE, MAX_KEY_ID, MAX_TEXT, NONCE_SIZE, Kind
+from portkit_transports.socket import key_file
 
 CLIENT = b"portkit client"
 """How the dialler's proof begins."""
@@ -47,7 +46,6 @@ _OVER = 0
 _SECRET_SIZE = 32
 _LEAST = 16
 _MOST = 1024
-_MAX_FILE = 4096
 _UNPROVEN = (
     "the pre-shared key is not known here, or its secret is another: give both sides the same key"
 )
@@ -111,7 +109,7 @@ class PreSharedKey(BaseModel):
             TransportError: it cannot be read, or holds no key.
         """
         try:
-            data = _read_private(Path(path))
+            data = key_file.read(Path(path))
         except OSError as error:
             raise TransportError(
                 f"cannot read the pre-shared key {path}: {error.strerror or error}; "
@@ -135,7 +133,7 @@ class PreSharedKey(BaseModel):
         """
         file = _File(id=self.id, secret=self.secret.get_secret_value().hex())
         try:
-            _write_private(Path(path), file.model_dump_json().encode() + b"\n")
+            key_file.write(Path(path), file.model_dump_json().encode() + b"\n")
         except FileExistsError as error:
             raise TransportError(
                 f"{path} is there already and may be the only copy of a key: remove it, or choose "
@@ -352,54 +350,3 @@ def _body(frame: bytes, due: int) -> bytes:
             f"step {step} came where step {due} of the proof of a pre-shared key was due"
         )
     return body
-
-
-def _read_private(path: Path) -> bytes:
-    """The contents of a file that nobody else can read.
-
-    Raises:
-        AuthenticationError: others can.
-        TransportError: it is not such a file.
-        OSError: it cannot be read.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold us up
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_FILE:
-            raise TransportError(
-                f"{path} holds no pre-shared key: it is no plain file of up to {_MAX_FILE} bytes"
-            )
-        if found.st_uid not in (os.geteuid(), 0):
-            raise AuthenticationError(
-                f"the pre-shared key {path} belongs to user {found.st_uid}, who knows it then: use "
-                f"one of user {os.geteuid()}'s own"
-            )
-        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise AuthenticationError(
-                f"others may have read the pre-shared key {path} (mode "
-                f"{stat.S_IMODE(found.st_mode):04o}): make a new one, or 'chmod 600 {path}' if "
-                "nobody else has been on this host"
-            )
-        return os.read(fd, _MAX_FILE)
-    finally:
-        os.close(fd)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Make the file with all of ``data``, for this user alone.
-
-    Raises:
-        OSError: it cannot be made; FileExistsError where there is one.
-    """
-    written = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    fd = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor
-            os.fchmod(fd, 0o600)  # whatever the umask took
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        os.link(written, path)  # unlike a rename it replaces nothing
-    finally:
-        with suppress(OSError):
-            written.unlink()
