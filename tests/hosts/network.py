@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -35,12 +35,12 @@ class Host:
 
     def __init__(self, number: int) -> None:
         self.address = f"10.77.0.{number}"
-        self.address6 = f"fd77::{number}" if Path("/proc/sys/net/ipv6").exists() else ""
         self.hardware = f"02:77:00:00:00:{number:02x}"
         self._child: Child | None = None
         self._ends = ExitStack()
         self.namespace = Namespace()
         self._ends.callback(self.namespace.close)
+        self.address6 = f"fd77::{number}" if self.inside(_speaks_ipv6) else ""
 
     def inside(self, fn: Callable[[], T], *, timeout: float = PATIENCE) -> T:
         """Call ``fn`` on a thread that is on this host: the sockets it makes are this host's."""
@@ -82,6 +82,14 @@ class Host:
     def close(self) -> None:
         """Kill its processes and remove it."""
         self._ends.close()
+
+
+def _speaks_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 class Network:
