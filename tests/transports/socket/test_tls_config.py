@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import NamedTuple
 
 import pytest
@@ -46,8 +47,9 @@ class Side(NamedTuple):
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[Side, Side]:
     """Shake hands over a socket, and pass a byte each way: what came of it on both sides."""
     with ThreadPoolExecutor(1) as other, pair() as (left, right):
-        accepted = other.submit(_side, left, server, server_side=True)
-        dialled = _side(right, client, server_side=False)
+        both = Barrier(2)
+        accepted = other.submit(_side, left, server, both, server_side=True)
+        dialled = _side(right, client, both, server_side=False)
         return accepted.result(PATIENCE), dialled
 
 
@@ -61,16 +63,22 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield left, right
 
 
-def _side(end: socket.socket, context: ssl.SSLContext, *, server_side: bool) -> Side:
-    try:
-        with context.wrap_socket(end, server_side=server_side) as connection:
+def _side(end: socket.socket, context: ssl.SSLContext, both: Barrier, *, server_side: bool) -> Side:
+    """One side, which closes when both have ended: an alert is lost with a closed connection."""
+    with context.wrap_socket(
+        end, server_side=server_side, do_handshake_on_connect=False
+    ) as connection:
+        try:
+            connection.do_handshake()
             connection.sendall(b"x")  # in TLS 1.3 the last word of the other comes after this
             if not connection.recv(1):
                 return Side(ConnectionResetError())
             shown = connection.getpeercert(binary_form=True) or b""
             return Side(None, peer_names_of(connection), shown, connection.version())
-    except OSError as error:
-        return Side(error)
+        except OSError as error:
+            return Side(error)
+        finally:
+            both.wait(PATIENCE)
 
 
 def shake(server: TLSConfig, client: TLSConfig) -> tuple[Side, Side]:
@@ -188,7 +196,7 @@ def test_a_server_may_do_without_certificates(pki: Pki) -> None:
 def test_no_session_is_resumed(pki: Pki) -> None:
     server, client = pki.config().server().context, pki.config().client().context
     with ThreadPoolExecutor(1) as other, pair() as (left, right):
-        accepted = other.submit(_side, left, server, server_side=True)
+        accepted = other.submit(_side, left, server, Barrier(1), server_side=True)
         with client.wrap_socket(right) as connection:
             connection.sendall(b"x")
             assert connection.recv(1) == b"x"
