@@ -212,6 +212,16 @@ def test_an_unknown_id_is_compared_as_a_wrong_secret_is(monkeypatch: pytest.Monk
     for key in (new_key("phones"), new_key(secret=b"another secret..")):
         run(new_dialler(key), new_listener())
     assert compared == [64, 64]
+    run(new_dialler(), new_listener())
+    assert compared == [64] * 4, "by both sides"
+
+
+@pytest.mark.parametrize("secret", [b"", bytes(32), SECRET, b"phones"])
+def test_an_unknown_id_has_no_secret_that_can_be_guessed(secret: bytes) -> None:
+    listener = new_listener()
+    nonce = listener.received(frames.auth(1, bytes(32) + b"phones"))[HEADER_SIZE:]
+    guess = proof(secret, CLIENT, b"phones", bytes(32) + nonce, BINDING)
+    fails(listener, frames.auth(3, guess))
 
 
 @pytest.mark.parametrize(
@@ -464,6 +474,15 @@ def test_what_is_no_key_is_refused(name: str) -> None:
     assert isinstance(raised.value, ValidationError)
     shown = f"{raised.value!r} {raised.value.errors()!r} {traceback.format_exception(raised.value)}"
     assert "456789abcd" not in shown
+
+
+def test_what_is_not_even_an_object_is_not_shown() -> None:
+    with pytest.raises(ValidationError) as raised:
+        PreSharedKey.model_validate(SECRET)
+    assert hidden(str(raised.value))
+    with pytest.raises(ValidationError, match="secret") as raised:
+        PreSharedKey.model_validate_json(b'{"id": "laptop", "secret": "%s"}' % SECRET)
+    assert hidden(f"{raised.value} {raised.value.errors()}")
 
 
 def test_the_secret_may_be_given_as_it_is() -> None:
