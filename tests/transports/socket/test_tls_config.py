@@ -7,15 +7,12 @@ import logging
 import os
 import pickle
 import shutil
-import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
-from typing import NamedTuple
 
 import pytest
 from cryptography import x509
@@ -23,66 +20,10 @@ from pydantic import ValidationError
 
 from portkit import TransportError
 from portkit.cli.certs.authority import Identity, issue
-from portkit_transports.socket.tls import TLSConfig, TLSContext, peer_names_of
+from portkit_transports.socket.tls import TLSConfig, TLSContext
 from tests.support import PATIENCE
+from tests.transports.socket.handshakes import handshake, pair, shake, side
 from tests.transports.socket.pki import DAY, LOCAL, Pki, put
-
-
-class Side(NamedTuple):
-    """What came of a handshake on one side.
-
-    Attributes:
-        error: why it failed, or None.
-        names: whom the peer's certificate names.
-        certificate: of the peer, DER; empty if it showed none.
-        version: of TLS.
-    """
-
-    error: ssl.SSLError | OSError | None
-    names: tuple[str, ...] = ()
-    certificate: bytes = b""
-    version: str | None = None
-
-
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[Side, Side]:
-    """Shake hands over a socket, and pass a byte each way: what came of it on both sides."""
-    with ThreadPoolExecutor(1) as other, pair() as (left, right):
-        both = Barrier(2)
-        accepted = other.submit(_side, left, server, both, server_side=True)
-        dialled = _side(right, client, both, server_side=False)
-        return accepted.result(PATIENCE), dialled
-
-
-@contextmanager
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a connection, with a time-out, closed at the end."""
-    left, right = socket.socketpair()
-    with left, right:
-        left.settimeout(PATIENCE)
-        right.settimeout(PATIENCE)
-        yield left, right
-
-
-def _side(end: socket.socket, context: ssl.SSLContext, both: Barrier, *, server_side: bool) -> Side:
-    """One side, which closes when both have ended: an alert is lost with a closed connection."""
-    with context.wrap_socket(
-        end, server_side=server_side, do_handshake_on_connect=False
-    ) as connection:
-        try:
-            connection.do_handshake()
-            connection.sendall(b"x")  # in TLS 1.3 the last word of the other comes after this
-            if not connection.recv(1):
-                return Side(ConnectionResetError())
-            shown = connection.getpeercert(binary_form=True) or b""
-            return Side(None, peer_names_of(connection), shown, connection.version())
-        except OSError as error:
-            return Side(error)
-        finally:
-            both.wait(PATIENCE)
-
-
-def shake(server: TLSConfig, client: TLSConfig) -> tuple[Side, Side]:
-    return handshake(server.server().context, client.client().context)
 
 
 def test_both_know_each_other(pki: Pki) -> None:
@@ -196,7 +137,7 @@ def test_a_server_may_do_without_certificates(pki: Pki) -> None:
 def test_no_session_is_resumed(pki: Pki) -> None:
     server, client = pki.config().server().context, pki.config().client().context
     with ThreadPoolExecutor(1) as other, pair() as (left, right):
-        accepted = other.submit(_side, left, server, Barrier(1), server_side=True)
+        accepted = other.submit(side, left, server, Barrier(1), server_side=True)
         with client.wrap_socket(right) as connection:
             connection.sendall(b"x")
             assert connection.recv(1) == b"x"
