@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from portkit.cli.app import app
 from portkit.cli.certs.authority import Identity, issue, make_authority
+from portkit_transports.socket.shared_key import PreSharedKey
 from portkit_transports.socket.tls import TLSConfig
 from tests.cli.helpers import PORTKIT, run
 from tests.transports.socket.handshakes import shake
@@ -195,6 +196,21 @@ def put_authority(folder: Path, authority: Identity) -> None:
     (folder / "ca-key.pem").write_bytes(authority.key_pem)
 
 
+def test_a_pre_shared_key(here: Path) -> None:
+    done = run(*PORTKIT, "certs", "key", "field-key", "--folder", "a/b")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "PreSharedKey.read('a/b/field-key.key')" in done.stdout
+    assert "--psk a/b/field-key.key" in done.stdout
+    path = here / "a" / "b" / "field-key.key"
+    key = PreSharedKey.read(path)
+    assert key.id == "field-key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "field-key.key is there already" in told("key", "field-key", "--folder", "a/b")
+    assert PreSharedKey.read(path).secret == key.secret
+    made("key", "another", "--folder", "a/b")
+    assert PreSharedKey.read(path.with_name("another.key")).secret != key.secret
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -343,12 +359,19 @@ def test_what_cannot_be_written_leaves_all_as_it_was(
     assert contents(here / "portkit-certs") == before
 
 
+@pytest.mark.parametrize("key_id", ["", "../key", "a b", "a" * 65, "é"])
+def test_names_of_no_key(here: Path, key_id: str) -> None:
+    assert "the name of a key has 1 to 64" in told("key", key_id, status=2)
+    assert list(here.iterdir()) == []
+
+
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [name for name in sys.modules if name.startswith("portkit.cli.certs.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "cryptography", None)
     line = told("init")
     assert 'this needs cryptography: pip install "portkit[cli]"' in line
+    made("key", "without")
 
 
 def test_the_library_is_loaded_by_these_commands_alone() -> None:
@@ -362,11 +385,12 @@ def test_the_library_is_loaded_by_these_commands_alone() -> None:
 def test_help() -> None:
     assert "certs" in CliRunner().invoke(app, ["--help"]).output
     told = made("--help")
-    for file in ("ca.pem", "ca-key.pem", "NAME.pem", "NAME-key.pem"):
+    for file in ("ca.pem", "ca-key.pem", "NAME.pem", "NAME-key.pem", "ID.key"):
         assert file in told
     for command, options in {
         "init": ["FOLDER", "--name", "--days", "--force"],
         "issue": ["NAME", "--host", "--folder", "--days", "--force"],
+        "key": ["ID", "--folder"],
     }.items():
         told = made(command, "--help")
         for option in options:

@@ -7,19 +7,20 @@ from typing import Annotated
 
 import typer
 
-from portkit.cli.certs.command import run_init, run_issue
+from portkit.cli.certs.command import run_init, run_issue, run_key
 
 FOLDER = Path("portkit-certs")
 
 certs: typer.Typer = typer.Typer(
     name="certs",
-    help="Make the certificates by which peers on a network know each other.\n\n"
+    help="Make the certificates, or the keys, by which peers on a network know each other.\n\n"
     "'init' makes an authority, 'issue' a key and a certificate for each peer, which serves to "
     "listen and to dial. A folder has:\n\n"
     "- ca.pem: the authority's certificate; every peer needs a copy\n\n"
     "- ca-key.pem: its private key; stays where it was made\n\n"
     "- NAME.pem: a peer's certificate\n\n"
-    "- NAME-key.pem: its private key; that peer's alone",
+    "- NAME-key.pem: its private key; that peer's alone\n\n"
+    "- ID.key: a pre-shared key, as 'key' makes it; those who have it trust each other",
     epilog="On each peer TLSConfig.from_folder(FOLDER, NAME) reads ca.pem, NAME.pem and "
     "NAME-key.pem.",
     no_args_is_help=True,
@@ -89,3 +90,26 @@ def issue(
     A program that runs uses new ones that replace its old ones from the next connection on.
     """
     raise typer.Exit(run_issue(folder, name, hosts=host or (), days=days, force=force))
+
+
+@certs.command(epilog=_STATUS)
+def key(
+    key_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="The name by which both sides speak of it, which is no secret: letters, digits, "
+            "'.', '_', '-'.",
+            show_default=False,
+        ),
+    ],
+    *,
+    folder: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The folder; made if it is not there.")
+    ] = FOLDER,
+) -> None:
+    """Make a pre-shared key: FOLDER/ID.key, for both sides of a link on a trusted network.
+
+    It proves who is there, without certificates; by itself it does not encrypt.
+    """
+    raise typer.Exit(run_key(folder, key_id))

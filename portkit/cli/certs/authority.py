@@ -17,9 +17,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 SKEW = timedelta(minutes=5)
 """How long certificates are valid before they are made: clocks of hosts differ."""
 
-MAX_NAME = 64
-"""How many characters a common name may have."""
-
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from portkit.cli.certs.errors import CertsError
+from portkit.cli.certs.shared_key import make_key
 
 DONE = 0
 FAILED = 1
@@ -59,6 +60,26 @@ def run_issue(folder: Path, name: str, *, hosts: Sequence[str], days: int, force
         print(f"  portkit worker MODULE:FUNCTION --main socket://HOST:PORT --tls {use}")
 
     return _run(issue)
+
+
+def run_key(folder: Path, key_id: str) -> int:
+    """Make a pre-shared key, and say how to use it.
+
+    Returns:
+        The exit status.
+    """
+
+    def key() -> None:
+        path = make_key(folder, key_id)
+        print(f"Pre-shared key  {path}  (secret)")
+        print()
+        print("Both sides need a copy of the file that its user alone may read. In Python:")
+        print(f"  key = PreSharedKey.read({str(path)!r})")
+        print("For a worker:")
+        psk = shlex.quote(str(path))
+        print(f"  portkit worker MODULE:FUNCTION --main socket://HOST:PORT --psk {psk}")
+
+    return _run(key)
 
 
 def _run(work: Callable[[], None]) -> int:

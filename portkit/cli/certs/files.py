@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from portkit.cli.certs.errors import CertsError
 
 
 class NewFile(NamedTuple):
@@ -22,6 +25,28 @@ class NewFile(NamedTuple):
     path: Path
     data: bytes
     mode: int
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder, for this user alone, if it is not there.
+
+    Raises:
+        CertsError: it cannot be made, or anybody could change what is in it.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+    except OSError as error:
+        raise failed(f"cannot make the folder {path}", error) from error
+    if found.st_mode & stat.S_IWOTH:
+        raise CertsError(
+            f"anybody could replace what is in {path}: 'chmod o-w {path}', or take another folder"
+        )
+
+
+def failed(what: str, error: OSError) -> CertsError:
+    """The error to raise where the system refused ``what``."""
+    return CertsError(f"{what}: {error.strerror or error}: name another folder, or mend that")
 
 
 def write_all(files: Sequence[NewFile], *, replace: bool) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from portkit.cli.certs.authority import MAX_NAME, Identity, is_authority, issue, make_authority
+from portkit.cli.certs.authority import Identity, is_authority, issue, make_authority
 from portkit.cli.certs.errors import CertsError
-from portkit.cli.certs.files import NewFile, write_all
+from portkit.cli.certs.files import NewFile, failed, make_folder, write_all
+from portkit.cli.certs.names import MAX_NAME, check_peer
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PUBLIC, _PRIVATE = 0o644, 0o600
 
 
@@ -64,15 +62,7 @@ class CertsFolder:
                 f"an authority's name has 1 to {MAX_NAME} printable characters: "
                 f"{name[:80]!r} is none"
             )
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self.path.stat().st_mode & stat.S_IWOTH:
-                raise CertsError(
-                    f"anybody could replace the certificates in {self.path}: "
-                    f"'chmod o-w {self.path}', or take another folder"
-                )
-        except OSError as error:
-            raise _failed(f"cannot make the folder {self.path}", error) from error
+        make_folder(self.path)
         made = make_authority(name, timedelta(days=days))
         self._write(self.authority, self.authority_key, made, force=force)
         return made.ends
@@ -94,7 +84,7 @@ class CertsFolder:
                 be written.
             ValueError: the name or a host is none.
         """
-        made = issue(self._read(), check_name(name), [name, *hosts], timedelta(days=days))
+        made = issue(self._read(), check_peer(name), [name, *hosts], timedelta(days=days))
         self._write(self.certificate(name), self.key(name), made, force=force)
         return made.ends
 
@@ -108,7 +98,7 @@ class CertsFolder:
                 "authority; its key is only where that was done"
             ) from error
         except OSError as error:
-            raise _failed(f"cannot read {error.filename}", error) from error
+            raise failed(f"cannot read {error.filename}", error) from error
         try:
             authority = Identity.from_pem(*files)
         except ValueError as error:
@@ -140,24 +130,4 @@ class CertsFolder:
         except FileExistsError as error:
             raise CertsError(f"{error.filename} is there already: '--force' replaces it") from error
         except OSError as error:
-            raise _failed(f"cannot write into {self.path}", error) from error
-
-
-def check_name(name: str) -> str:
-    """``name``, if it can be that of a peer and of its files.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
-        raise ValueError(
-            f"a peer's name has 1 to {MAX_NAME} letters, digits, '.', '_' and '-', and begins with "
-            f"no '.' or '-': {name[:80]!r} is none; addresses are given with --host"
-        )
-    if name.lower() == "ca" or name.lower().endswith("-key"):
-        raise ValueError(f"the files of {name!r} would be taken for others: take another name")
-    return name
-
-
-def _failed(what: str, error: OSError) -> CertsError:
-    return CertsError(f"{what}: {error.strerror or error}: name another folder, or mend that")
+            raise failed(f"cannot write into {self.path}", error) from error
