@@ -46,7 +46,10 @@ def make_folder(path: Path) -> None:
 
 def failed(what: str, error: OSError) -> CertsError:
     """The error to raise where the system refused ``what``."""
-    return CertsError(f"{what}: {error.strerror or error}: name another folder, or mend that")
+    return CertsError(
+        f"{what}: {error.strerror or error}: take another folder, or see that this user may read "
+        "and write it and that there is room"
+    )
 
 
 def write_all(files: Sequence[NewFile], *, replace: bool) -> None:
