@@ -104,19 +104,49 @@ def worker(
             metavar="ADDRESS", help="The door of the group, as message:NAME.", show_default=False
         ),
     ],
-    index: Annotated[int, typer.Option(min=0, help="The worker's number in the group.")] = 0,
+    index: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="The worker's number, for a main side that gives it none.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Its name in messages; by default worker-INDEX.", show_default=False),
+        typer.Option(help="Its name until the group gives it one.", show_default=False),
     ] = None,
     check_in_timeout: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for the group's answer.")
     ] = 5.0,
+    retry: Annotated[
+        bool | None,
+        typer.Option(
+            "--retry/--no-retry",
+            help="Keep trying while the group is not there, and come back when it was lost. By "
+            "default so for all but message:NAME.",
+            show_default=False,
+        ),
+    ] = None,
+    lifeline: Annotated[
+        bool,
+        typer.Option(
+            "--lifeline", help="End when standard input does: with the program that holds it."
+        ),
+    ] = False,
 ) -> None:
-    """Check in with a group of another process, and work for it.
+    """Check in with a group of another process or host, and work for it.
 
-    Groups start their workers themselves; this is for one that is started by hand.
+    This is for groups that wait for workers which others start: WorkerGroup(None, …).
     """
     raise typer.Exit(
-        run_worker(target, main, index=index, name=name, check_in_timeout=check_in_timeout)
+        run_worker(
+            target,
+            main,
+            index=index,
+            name=name,
+            check_in_timeout=check_in_timeout,
+            retry=retry,
+            lifeline=lifeline,
+        )
     )

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from portkit.errors import WorkerDiedError
 from portkit.workers.worker import Worker
 
+_LONGEST_FAREWELL = 16 * 1024
+
 
 class Ending(NamedTuple):
     """An end that is not as it should be.
@@ -26,6 +28,21 @@ def raised(error: BaseException | None) -> Ending | None:
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return None
     return Ending("\n" + "".join(traceback.format_exception(error)).rstrip(), error)
+
+
+def farewell(error: BaseException | None) -> bytes:
+    """What a worker tells a group that did not start it; empty for a good end."""
+    if isinstance(error, KeyboardInterrupt):
+        return b" it was interrupted"
+    ending = raised(error)
+    return b"" if ending is None else ending.text.encode(errors="replace")[-_LONGEST_FAREWELL:]
+
+
+def told(words: bytes) -> Ending | None:
+    """The end that a worker told of; from another host, so it may be anything."""
+    text = words[-_LONGEST_FAREWELL:].decode(errors="replace")
+    printable = [c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text]
+    return Ending("".join(printable)) if text else None
 
 
 def died(worker: Worker, ending: Ending | None) -> WorkerDiedError | None:

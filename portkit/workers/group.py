@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from signal import Signals
 from time import monotonic
 from types import TracebackType
@@ -20,25 +20,24 @@ from portkit.errors import (
     WorkerDiedError,
 )
 from portkit.message import Components, PortMessage
-from portkit.port import Port
 from portkit.registry import open_port
 from portkit.runloop import COMMON_MODES, RunLoop
 from portkit.workers.broadcast import send_to_all
-from portkit.workers.check_in import ACCEPTED, REFUSED, STOP, read
+from portkit.workers.check_in import ACCEPTED, Arrival
+from portkit.workers.door import Door, DoorAddress, door_address
 from portkit.workers.ending import Ending, died
 from portkit.workers.ends import CHECK_IN_MODE, STOP_MODE, Ends
-from portkit.workers.launcher import Launcher
+from portkit.workers.launcher import Launcher, scheme_of_ports
 from portkit.workers.launchers import launcher_over
 from portkit.workers.restart import Restart
 from portkit.workers.restarting import Restarting
+from portkit.workers.stopping import await_ends, tell_to_stop
 from portkit.workers.target import Target
 from portkit.workers.until import Until
 from portkit.workers.worker import Worker
 
 _GRACE_AFTER_FAILED_START = 1.0
 """Seconds that workers have to end when the group could not start: its error is waited for."""
-_TO_DIE = 1.0
-"""Seconds of a stop's time-out at most that are kept for signals to processes."""
 
 OnMessage: TypeAlias = Callable[[Worker, PortMessage], Any]
 OnWorker: TypeAlias = Callable[[Worker], object]
@@ -52,9 +51,14 @@ class WorkerGroup:
 
     Args:
         target: what each worker runs: a callable taking a :class:`~portkit.workers.Session`, or
-            ``"module:function"``, which other processes need.
+            ``"module:function"``, which other processes need. None where others start the
+            workers, with ``portkit worker``: the group waits for them to come, and gives each
+            place that is free to the next; to one that returns its own. Over ``socket`` and other
+            transports that is so in any case, and a target is what workers have to run.
         count: how many workers; by default one for each processor.
         over: the scheme of the transport: ``mach`` makes them threads, ``message`` processes.
+        address: where workers that others start check in: ``(host, port)``, or an address; by
+            default the transport picks one. See :meth:`open`.
         check_in_timeout: seconds for all of them to check in; None waits for ever.
         name: the workers' names are this and their number.
         on_message: called as ``on_message(worker, message)`` for each message from a worker; what
@@ -62,29 +66,33 @@ class WorkerGroup:
         on_worker_lost: called as ``on_worker_lost(worker)`` when a worker ends that was not told
             to stop, after its last message; ``worker.error`` says why. Without it the error goes
             to the run loop's exception handler.
-        restart: when to start a lost worker again, under its number; None for never.
-        on_worker_restarted: called as ``on_worker_restarted(worker)`` when such a worker has
-            checked in; ``worker.restarts`` counts.
+        restart: when to start a lost worker again, under its number; None for never. Workers
+            that others start come back without it.
+        on_worker_restarted: called as ``on_worker_restarted(worker)`` when a worker that was lost
+            has checked in again; ``worker.restarts`` counts.
+        door: options of the transport for the port at ``address``, such as ``tls``.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
-        TransportError: workers cannot be started over that scheme.
+        TransportError: there is no such transport.
     """
 
     def __init__(
         self,
-        target: Target,
+        target: Target | None,
         *,
         count: int | None = None,
         over: str = "mach",
+        address: DoorAddress | None = None,
         check_in_timeout: float | None = 5.0,
         name: str = "worker",
         on_message: OnMessage | None = None,
         on_worker_lost: OnWorker | None = None,
         restart: Restart | None = None,
         on_worker_restarted: OnWorker | None = None,
+        **door: Any,
     ) -> None:
-        self._launcher_type = launcher_over(over)
+        self._launcher_type = launcher_over(over, target)
         self._target = self._launcher_type.check(target)
         if count is None:
             count = os.cpu_count() or 1
@@ -95,6 +103,13 @@ class WorkerGroup:
         check_timeout(check_in_timeout)
         if restart is not None and not isinstance(restart, Restart):
             raise TypeError(f"restart is a portkit.Restart, not {type(restart).__name__}")
+        if self._launcher_type.launches and (door or address is not None):
+            raise TypeError(
+                f"{', '.join(door) or 'address'}: options of the door are for workers that others "
+                "start; this group starts them itself, but with target=None over message or socket"
+            )
+        if restart is not None and not self._launcher_type.launches:
+            raise TypeError("restart is for workers that the group starts; others just come back")
         for callback in (on_message, on_worker_lost, on_worker_restarted):
             if callback is not None and not callable(callback):
                 raise TypeError(f"a group's callbacks must be callable, not {callback!r}")
@@ -103,7 +118,11 @@ class WorkerGroup:
         self.on_worker_restarted: OnWorker | None = on_worker_restarted
         self._over = over
         # Here and only once: a Ctrl-C in pydantic's validation comes out as a ValidationError.
-        self._address = Address(scheme=over)
+        self._address = Address(scheme=scheme_of_ports(over))
+        self._door_address = door_address(
+            over, address or Address.parse(self._launcher_type.door_address(over))
+        )
+        self._door_options = door
         self._check_in_timeout = check_in_timeout
         self._workers = tuple([Worker(index, f"{name}-{index}") for index in range(count)])
         self._missing: dict[Worker, None] = dict.fromkeys(self._workers)
@@ -112,9 +131,10 @@ class WorkerGroup:
         self._ends = Ends(self._lose)
         self._restarting = Restarting(restart, self._relaunch, self._overdue)
         self._loop: RunLoop | None = None
-        self._door: Port | None = None
+        self._door: Door | None = None
         self._launcher: Launcher | None = None
         self._started = False
+        self._is_starting = False
         self._stopping = False
 
     @property
@@ -122,8 +142,35 @@ class WorkerGroup:
         """All workers of the group, by number, also those that have ended."""
         return self._workers
 
+    @property
+    def door(self) -> Address | None:
+        """Where workers check in; None before :meth:`open` and :meth:`start`."""
+        return None if self._door is None else self._door.port.address
+
+    def open(self) -> Address | None:
+        """Open the door before :meth:`start`, which then goes on from there.
+
+        For programs that tell where workers are to connect, at a port that the system picks.
+
+        Returns:
+            As :attr:`door`.
+
+        Raises:
+            PortError: the group was opened or started before; or what the transport raises.
+        """
+        if self._loop is not None:
+            raise PortError("a group is opened and started once; make a new one")
+        self._loop = self._ends.loop = RunLoop.current()
+        self._door = Door(self._door_address, self._door_options, self._admit)
+        self._loop.add_port(self._door.port, COMMON_MODES)
+        self._loop.add_port(self._door.port, CHECK_IN_MODE)
+        self._launcher = self._launcher_type(
+            self._target, self._door.port, self._over, self._check_in_timeout
+        )
+        return self.door
+
     def start(self) -> Self:
-        """Start the workers and wait until all have checked in.
+        """Start the workers, or wait for those that others start, until all have checked in.
 
         If one does not, all are stopped again.
 
@@ -134,18 +181,17 @@ class WorkerGroup:
         """
         if self._started:
             raise PortError("a group is started once; make a new one")
+        if self._loop is not None:
+            self._loop._check_thread("WorkerGroup.start()")
         self._started = True
-        self._loop = self._ends.loop = RunLoop.current()
         try:
-            self._door = open_port(self._launcher_type.door_address(self._over), self._admit)
-            self._loop.add_port(self._door, COMMON_MODES)
-            self._loop.add_port(self._door, CHECK_IN_MODE)
-            self._launcher = self._launcher_type(
-                self._target, self._door, self._over, self._check_in_timeout
-            )
+            if self._door is None:
+                self.open()
+            self._is_starting = True
             for worker in self._workers:
                 self._launch(worker)
             self._await_check_ins()
+            self._is_starting = False
         except BaseException:
             self._stop_quietly(_GRACE_AFTER_FAILED_START)
             raise
@@ -154,7 +200,8 @@ class WorkerGroup:
     def _launch(self, worker: Worker) -> None:
         assert self._launcher is not None, "start made it"
         try:
-            self._running.add(worker)
+            if self._launcher.launches:
+                self._running.add(worker)
             self._launcher.start(worker, self._worker_ended)
         except BaseException as error:
             # After a Ctrl-C it may run all the same; the door is closed to it, so it is left alone.
@@ -171,7 +218,7 @@ class WorkerGroup:
         )
         if self._stopping:
             raise CheckInError("the group was stopped by a callback while it was starting")
-        for worker in self._missing:
+        for worker in self._missing if self._lost_one_missing else ():
             if worker.error is not None:
                 raise worker.error
         if self._missing:
@@ -184,41 +231,35 @@ class WorkerGroup:
     def _has_started_or_failed(self) -> bool:
         return self._stopping or not self._missing or self._lost_one_missing
 
-    def _admit(self, message: PortMessage) -> None:
-        """The door's delegate: accept a check-in, or refuse it and say why."""
-        try:
-            arrival = read(message)
-            worker = self._awaited(arrival.record.index, arrival.record.token)
-        except CheckInError as error:
-            if message.is_request:
-                message.reply(str(error).encode(), msgid=REFUSED)
-            if not self._stopping:
-                report("a check-in was refused", error, message)
-            return
-        main_port = open_port(self._address, lambda message: self._handle(worker, message))
+    def _admit(self, arrival: Arrival, message: PortMessage) -> None:
+        """From the door: accept a check-in, or raise the reason to refuse it."""
         assert self._loop is not None, "the door is served by it"
+        assert self._launcher is not None, "open made it"
+        worker = self._launcher.place(self._workers, arrival)
+        if worker.is_alive:  # it comes back before its loss was noticed
+            self._ends.see_to()
+            worker = self._launcher.place(self._workers, arrival)
+        if self._stopping:
+            raise CheckInError(f"{worker.name} checks in too late: the group is stopping")
+        if worker._ended:
+            worker._renew()
+        main_port = open_port(self._address, lambda message: self._handle(worker, message))
         self._loop.add_port(main_port, COMMON_MODES)
         self._loop.add_port(main_port, STOP_MODE)
         worker._port, worker._control = arrival.port, arrival.control
         worker._main_port = main_port
+        worker.sender = message.sender
+        if worker.sender is not None:
+            worker.pid = worker.sender.pid
+        self._running.add(worker)
         self._missing.pop(worker, None)
-        message.reply(main_port, msgid=ACCEPTED)
+        message.reply(
+            (main_port, *self._launcher.admitted(worker, self._worker_ended)), msgid=ACCEPTED
+        )
         if worker.restarts:
             worker.error = None
             self._restarting.done(worker)
             self._tell("on_worker_restarted", self.on_worker_restarted, worker)
-
-    def _awaited(self, index: int, token: str) -> Worker:
-        for worker in self._workers:
-            if worker.index == index and worker.token == token:
-                if worker.has_checked_in:
-                    raise CheckInError(f"{worker.name} has checked in already")
-                if worker._ended:
-                    raise CheckInError(f"{worker.name} has ended before its check-in was read")
-                if self._stopping:
-                    raise CheckInError(f"{worker.name} checks in too late: the group is stopping")
-                return worker
-        raise CheckInError(f"this group does not expect a worker {index} with that token")
 
     def _handle(self, worker: Worker, message: PortMessage) -> Any:
         if self.on_message is None:
@@ -263,10 +304,13 @@ class WorkerGroup:
             return
         loop._check_thread("WorkerGroup.stop()")
         self._stopping = True
+        if self._door is not None:
+            self._door.refuses = True
         self._restarting.cancel()
         deadline = None if timeout is None else monotonic() + timeout
         try:
-            self._tell_stop(self._running)
+            if self._launcher is not None:
+                tell_to_stop(self._running, self._launcher)
             self._ends.see_to()  # a Ctrl-C may have struck when the loop was at it
             if self._running:
                 self._await_ends(loop, timeout)
@@ -276,38 +320,17 @@ class WorkerGroup:
             names = ", ".join(sorted([worker.name for worker in self._running]))
             raise ReceiveTimeoutError(f"{names} did not stop within {timeout} s")
 
-    def _tell_stop(self, workers: Iterable[Worker]) -> None:
-        for worker in workers:
-            if worker._control is None:
-                assert self._launcher is not None, "it started them"
-                self._launcher.signal(worker, Signals.SIGTERM, "it was stopped before its check-in")
-                continue
-            try:
-                worker._control.send(msgid=STOP, timeout=0)
-            except PortError:
-                pass  # it is ending by itself, or was told before
-
     def _await_ends(self, loop: RunLoop, timeout: float | None) -> None:
-        assert self._door is not None, "start made it"
+        assert self._door is not None, "open made it"
         assert self._launcher is not None, "it started them"
-        if self._door.is_valid:
-            loop.add_port(self._door, STOP_MODE)  # late check-ins are refused, not left waiting
-        ended = Until(lambda: not self._running)
-        if not self._launcher.can_kill or timeout is None or timeout <= 0:
-            loop._run_until(STOP_MODE, timeout, ended)
-            return
-        to_die = min(_TO_DIE, timeout / 2)
-        why = f"it did not end within {timeout - to_die:g} s of being told to"
-        loop._run_until(STOP_MODE, timeout - to_die, ended)
-        for number in (Signals.SIGTERM, Signals.SIGKILL):
-            for worker in list(self._running):
-                self._launcher.signal(worker, number, why)
-            loop._run_until(STOP_MODE, to_die / 2, ended)
+        if self._door.port.is_valid:
+            loop.add_port(self._door.port, STOP_MODE)  # who comes late is refused, not left waiting
+        await_ends(self._running, self._launcher, loop, timeout)
 
     def _close(self, deadline: float | None) -> None:
         """End the ports, and wait for what the ended workers leave behind."""
         if self._door is not None:
-            self._door.invalidate()
+            self._door.port.invalidate()
         for worker in self._workers:
             if worker._main_port is not None:
                 worker._main_port.invalidate()
@@ -326,6 +349,8 @@ class WorkerGroup:
         self._ends.put(worker, ending)
 
     def _lose(self, worker: Worker, ending: Ending | None) -> None:
+        assert self._launcher is not None, "open made it"
+        ending = self._launcher.explain(worker, ending)
         self._running.discard(worker)
         worker._ended = True
         worker.error = died(worker, ending)
@@ -336,7 +361,12 @@ class WorkerGroup:
         if worker in self._missing:
             self._lost_one_missing = True
         elif not self._stopping:
-            self._restarting.plan(worker)
+            if self._launcher.launches:
+                self._restarting.plan(worker)
+            else:
+                worker.is_restarting = True
+                if self._is_starting:
+                    self._missing[worker] = None  # its place is to be taken again
             self._tell_lost(worker)
         elif worker.error is not None and worker.has_checked_in:
             self._tell_lost(worker)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from portkit.address import Address
 from portkit.port import Port
 from portkit.registry import connect_port
 from portkit.workers.check_in import CheckIn
+from portkit.workers.launcher import scheme_of_ports
 from portkit.workers.session import Session
 from portkit.workers.target import Target, resolve
 
@@ -20,6 +22,7 @@ def join(
     name: str,
     check_in_timeout: float | None,
     begun: Callable[[Session], object] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """As :func:`work`, for a group of another process.
 
@@ -30,13 +33,14 @@ def join(
         name: its name in messages.
         check_in_timeout: seconds to wait for the group's answer.
         begun: called with the session before the target is.
+        options: the transport's own, for the connection.
     """
     work(
         target,
-        connect_port(main),
+        connect_port(main, **(options or {})),
         record,
         name=name,
-        over=Address.parse(main).scheme,
+        over=scheme_of_ports(Address.parse(main).scheme),
         check_in_timeout=check_in_timeout,
         begun=begun,
     )
@@ -74,5 +78,7 @@ def work(
         if begun is not None:
             begun(session)
         function(session)
-    finally:
-        session.close()
+    except BaseException as error:
+        session.close(error)
+        raise
+    session.close()

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from signal import Signals
 from time import monotonic
 from typing import ClassVar, Protocol, TypeAlias
 
+from portkit.errors import CheckInError
+from portkit.message import Component
 from portkit.port import Port
+from portkit.workers.check_in import Arrival
 from portkit.workers.ending import Ending
 from portkit.workers.target import Target, check
 from portkit.workers.worker import Worker
 
 Ended: TypeAlias = Callable[[Worker, Ending | None], None]
 """Called once when a worker has ended, on any thread; None for a good end."""
+
+
+def scheme_of_ports(over: str) -> str:
+    """The scheme of the ports that worker and main side exchange.
+
+    Where there is no better one they are plain ports, which travel over any connection and are
+    reached over no other: a worker need not listen anywhere.
+    """
+    return over if over == "message" else "mach"
+
+
+def unused_name() -> str:
+    """For a door; nobody guesses it. The first number is for people who look into the folder."""
+    return f"workers-{os.getpid()}-{secrets.token_hex(8)}"
 
 
 class Joinable(Protocol):
@@ -37,17 +56,19 @@ class Launcher(ABC):
     Args:
         target: what they run; :meth:`check` has seen it.
         door: the group's port for check-ins.
-        over: the scheme of their ports.
+        over: the scheme of the door.
         check_in_timeout: seconds for a worker to wait for the answer to its check-in.
 
     Attributes:
         can_kill: whether a worker can be made to end.
+        launches: whether it starts workers, and does not just wait for some to come.
     """
 
     can_kill: ClassVar[bool] = False
+    launches: ClassVar[bool] = True
 
     def __init__(
-        self, target: Target, door: Port, over: str, check_in_timeout: float | None
+        self, target: Target | None, door: Port, over: str, check_in_timeout: float | None
     ) -> None:
         self._target = target
         self._door = door
@@ -55,7 +76,7 @@ class Launcher(ABC):
         self._check_in_timeout = check_in_timeout
 
     @staticmethod
-    def check(target: Target) -> Target:
+    def check(target: Target | None) -> Target | None:
         """The target, if such workers can run it.
 
         Raises:
@@ -67,6 +88,32 @@ class Launcher(ABC):
     def door_address(over: str) -> str:
         """The address for a group's door: a new one for each group."""
         return f"{over}:"
+
+    def place(self, workers: Sequence[Worker], arrival: Arrival) -> Worker:
+        """Which worker of the group it is that checks in.
+
+        Raises:
+            CheckInError: none of them, and why.
+        """
+        record = arrival.record
+        if record.index is None:
+            raise CheckInError("this group starts its workers itself, and expects no others")
+        for worker in workers:
+            if worker.index == record.index and worker.token == record.token:
+                if worker.has_checked_in:
+                    raise CheckInError(f"{worker.name} has checked in already")
+                if worker._ended:
+                    raise CheckInError(f"{worker.name} has ended before its check-in was read")
+                return worker
+        raise CheckInError(f"this group does not expect a worker {record.index} with that token")
+
+    def admitted(self, worker: Worker, ended: Ended) -> tuple[Component, ...]:
+        """The worker has checked in: what its answer holds besides the main side's port."""
+        return ()
+
+    def explain(self, worker: Worker, ending: Ending | None) -> Ending | None:
+        """How the worker ended, now that its last messages were read. On the group's loop."""
+        return ending
 
     @abstractmethod
     def start(self, worker: Worker, ended: Ended) -> None:

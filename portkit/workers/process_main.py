@@ -9,18 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from threading import Event, Thread
 
 from portkit.errors import CheckInError
 from portkit.workers.check_in import CheckIn
 from portkit.workers.joining import join
+from portkit.workers.lifeline import Guard, take_standard_input
 from portkit.workers.orders import Orders
-from portkit.workers.session import Session
-
-GRACE = 2.0
-"""Seconds for a worker to end by itself once its group's process has ended."""
-ORPHANED = 70
-"""The exit status of a worker that did not."""
 
 
 def main() -> None:
@@ -33,13 +27,13 @@ def main() -> None:
     if not line:
         return  # the group has given up already
     orders = Orders.model_validate_json(line)
-    lifeline = _take_standard_input()
+    lifeline = take_standard_input()
     sys.path[:] = orders.path
     if orders.python_path is None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = orders.python_path
-    guard = _Guard(lifeline)
+    guard = Guard(lifeline)
     try:
         join(
             orders.target,
@@ -63,40 +57,6 @@ def _read_line(fd: int) -> bytes:
         if byte == b"\n":
             return bytes(line)
     return b""
-
-
-def _take_standard_input() -> int:
-    """The pipe under another number, not inherited; standard input then is empty."""
-    lifeline = os.dup(0)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    return lifeline
-
-
-class _Guard:
-    """Ends this process when the lifeline does.
-
-    Attributes:
-        session: the worker's, once there is one.
-    """
-
-    def __init__(self, lifeline: int) -> None:
-        self._lifeline = lifeline
-        self.session: Session | None = None
-        Thread(target=self._watch, name="portkit lifeline", daemon=True).start()
-
-    def watch_over(self, session: Session) -> None:
-        """From now on have the session stop first."""
-        self.session = session
-
-    def _watch(self) -> None:
-        while os.read(self._lifeline, 4096):
-            pass
-        if self.session is not None:
-            self.session.stop()
-            Event().wait(GRACE)
-        os._exit(ORPHANED)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import select
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from portkit._report import report
 from portkit.link.remote_port import RemotePort
 from portkit.port import Port
 from portkit.workers.ending import Ending
-from portkit.workers.launcher import Ended, Launcher, join_all
+from portkit.workers.launcher import Ended, Launcher, join_all, unused_name
 from portkit.workers.orders import Orders
 from portkit.workers.stderr import StandardError
 from portkit.workers.target import Target, check, check_not_importing
@@ -39,15 +38,15 @@ class ProcessLauncher(Launcher):
     can_kill: ClassVar[bool] = True
 
     def __init__(
-        self, target: Target, door: Port, over: str, check_in_timeout: float | None
+        self, target: Target | None, door: Port, over: str, check_in_timeout: float | None
     ) -> None:
         super().__init__(target, door, over, check_in_timeout)
         self._running: dict[Worker, WorkerProcess] = {}
 
     @staticmethod
-    def check(target: Target) -> Target:
+    def check(target: Target | None) -> Target:
         """The target, if a process can import it."""
-        check(target)
+        target = check(target)
         if not isinstance(target, str):
             raise TypeError(
                 f"{target!r} cannot be given to another process, which would have to unpickle it: "
@@ -62,8 +61,8 @@ class ProcessLauncher(Launcher):
 
     @staticmethod
     def door_address(over: str) -> str:
-        """A name that nobody guesses; the number is for people who look into the folder."""
-        return f"{over}:workers-{os.getpid()}-{secrets.token_hex(8)}"
+        """A name that nobody guesses."""
+        return f"{over}:{unused_name()}"
 
     def start(self, worker: Worker, ended: Ended) -> None:
         """Spawn the worker's process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from portkit._arguments import check_timeout
 from portkit.errors import (
@@ -20,6 +21,7 @@ from portkit.registry import open_port
 from portkit.runloop import COMMON_MODES, DEFAULT_MODE, InputSource, RunLoop
 from portkit.workers.check_in import STOP, CheckIn, check_in
 from portkit.workers.delivery import deliver_waiting
+from portkit.workers.ending import farewell
 
 
 class Session:
@@ -28,16 +30,17 @@ class Session:
     Args:
         door: the group's port for check-ins.
         record: who this worker is.
-        name: its name in messages.
+        name: its name in messages, until the group gives it one.
         over: the scheme of its ports.
         check_in_timeout: seconds to wait for the group's answer.
 
     Attributes:
-        index: the worker's number, from 0.
         name: its name.
         over: the scheme of its ports.
         port: the worker's port; give it a delegate before :meth:`run`.
         loop: the worker's run loop.
+        on_check_in: called with this session once the group has accepted it.
+        check_in_failure: what the check-in raised.
     """
 
     def __init__(
@@ -49,7 +52,6 @@ class Session:
         over: str,
         check_in_timeout: float | None,
     ) -> None:
-        self.index: int = record.index
         self.name: str = name
         self.over: str = over
         self.loop: RunLoop = RunLoop.current()
@@ -59,8 +61,12 @@ class Session:
         self._record = record
         self._check_in_timeout = check_in_timeout
         self._main: Port | None = None
+        self._farewell: Port | None = None
         self._inbox: deque[PortMessage] = deque()
         self._stopped = False
+        self._was_told = False
+        self.check_in_failure: PortError | None = None
+        self.on_check_in: Callable[[Session], object] | None = None
         # Stays signalled once it was: a stop ends one run only, and a delegate may be in another.
         self._stop_source = InputSource(self._finish)
         self.loop.add_port(self.port, COMMON_MODES)
@@ -71,6 +77,24 @@ class Session:
     def has_checked_in(self) -> bool:
         """Whether the group has accepted this worker."""
         return self._main is not None
+
+    @property
+    def index(self) -> int:
+        """The worker's number, from 0; checks in first where the group is to give it one."""
+        if self._record.index is None:
+            self.check_in()
+        assert self._record.index is not None, "check_in sets it or raises"
+        return self._record.index
+
+    @property
+    def token(self) -> str:
+        """What this worker proves with that it is the one of its number."""
+        return self._record.token
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the group has told this worker to end."""
+        return self._was_told
 
     @property
     def main(self) -> Port:
@@ -93,7 +117,14 @@ class Session:
         if self._main is not None:
             raise CheckInError(f"{self.name} has checked in already")
         try:
-            self._main = check_in(
+            self._ask_in()
+        except PortError as error:
+            self.check_in_failure = error
+            raise
+
+    def _ask_in(self) -> None:
+        try:
+            accepted = check_in(
                 self._door, self._record, self.port, self._control, self._check_in_timeout
             )
         except (InvalidPortError, ReplyDroppedError) as error:
@@ -104,7 +135,16 @@ class Session:
             raise CheckInTimeoutError(
                 f"the group did not answer {self.name}'s check-in within {self._check_in_timeout} s"
             ) from error
+        self._main, self._farewell = accepted.main, accepted.farewell
+        place = accepted.place
+        if place is not None:
+            self.name = place.name
+            self._record = self._record.model_copy(
+                update={"index": place.index, "token": place.token}
+            )
         self._main.add_invalidation_handler(lambda _: self.stop())
+        if self.on_check_in is not None:
+            self.on_check_in(self)
 
     def run(self) -> None:
         """Check in, if need be, and run the loop until the group stops this worker or is gone.
@@ -156,18 +196,30 @@ class Session:
         """End :meth:`run` once the messages that are here now are handled. Any thread."""
         self._stop_source.signal()
 
-    def close(self) -> None:
-        """Invalidate the worker's ports, so that others see its end. The launcher does it."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Invalidate the worker's ports, so that others see its end. The launcher does it.
+
+        Args:
+            error: what the target raised.
+        """
+        deliver_waiting(self._control)  # whether it was told to end
+        if self._farewell is not None:
+            try:
+                self._farewell.send(farewell(error), timeout=0)
+            except PortError:
+                pass  # the group sees it go
         self._stop_source.invalidate()
         self._control.invalidate()
         self.port.invalidate()
 
     def _obey(self, message: PortMessage) -> None:
         if message.msgid == STOP:
+            self._was_told = True
             self.stop()
 
     def _finish(self, source: InputSource) -> None:
         source.signal(wake=False)
+        deliver_waiting(self._control)  # where the main side has gone since: whether it said so
         if self.loop.contains_port(self.port, COMMON_MODES):  # else the target takes them itself
             deliver_waiting(self.port)
         self._stopped = True

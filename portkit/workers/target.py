@@ -19,7 +19,7 @@ class _Importing(local):
 _importing = _Importing()
 
 
-def check(target: Target) -> Target:
+def check(target: Target | None) -> Target:
     """The target, if it can be one.
 
     Raises:
@@ -31,6 +31,11 @@ def check(target: Target) -> Target:
         if not (module and colon and name):
             raise ValueError(f"{target!r} does not say what to run: write 'module:function'")
     elif not callable(target):
+        if target is None:
+            raise TypeError(
+                "these workers are started by the group, which is to say what they run: only with "
+                "over='message' or 'socket' can target be None, for workers that others start"
+            )
         raise TypeError(
             f"a worker's target is a callable or 'module:function', not {type(target).__name__}"
         )

@@ -24,7 +24,7 @@ class ThreadLauncher(Launcher):
     """
 
     def __init__(
-        self, target: Target, door: Port, over: str, check_in_timeout: float | None
+        self, target: Target | None, door: Port, over: str, check_in_timeout: float | None
     ) -> None:
         super().__init__(target, door, over, check_in_timeout)
         self._threads: dict[Worker, Thread] = {}
@@ -52,6 +52,7 @@ class ThreadLauncher(Launcher):
         ended(worker, raised(error))
 
     def _work(self, worker: Worker) -> None:
+        assert self._target is not None, "check has seen it"
         work(
             self._target,
             self._door,

@@ -6,6 +6,7 @@ import secrets
 from collections import deque
 
 from portkit.errors import InvalidPortError
+from portkit.message import Sender
 from portkit.port import Port
 
 
@@ -16,7 +17,8 @@ class Worker:
         index: its number, from 0.
         name: its name in messages, and its thread's.
         error: why it ended, a ``WorkerDiedError``; None while it lives or if it just returned.
-        pid: its process; None for a thread of this one.
+        pid: its process; None for a thread of this one, or where it is on another host.
+        sender: who the connection proved it to be; None for a thread of this process.
         restarts: how often it was started again after it was lost.
         is_restarting: whether it was lost and is to check in again.
         token: what it proves with that it is this worker; another after each restart.
@@ -34,6 +36,7 @@ class Worker:
         "name",
         "pid",
         "restarts",
+        "sender",
         "token",
     )
 
@@ -43,6 +46,7 @@ class Worker:
         self.token: str = secrets.token_hex(16)
         self.error: Exception | None = None
         self.pid: int | None = None
+        self.sender: Sender | None = None
         self.restarts: int = 0
         self.is_restarting: bool = False
         self._restart_times: deque[float] = deque()
@@ -55,6 +59,7 @@ class Worker:
         """It is about to be started again, and has not checked in."""
         self.token = secrets.token_hex(16)
         self.pid = None
+        self.sender = None
         self.restarts += 1
         self._port = self._control = self._main_port = None
         self._ended = False

@@ -22,7 +22,7 @@ from portkit import (
     WorkerDiedError,
 )
 from portkit.workers import CHECK_IN, Session, WorkerGroup
-from portkit.workers.check_in import ACCEPTED, REFUSED, CheckIn
+from portkit.workers.check_in import ACCEPTED, REFUSED, Arrival, CheckIn, RefusedError
 from tests.ports.helpers import Background
 from tests.support import PATIENCE, Reports, run_on_thread
 from tests.workers.helpers import Events, beside, echo, idle, run_until
@@ -61,12 +61,17 @@ def test_a_check_in_is_a_request_with_two_ports_and_a_record() -> None:
     assert message.msgid == CHECK_IN == 100
     assert message.is_request
     assert len(message.ports) == 2
-    assert json.loads(message.data or b"") == {"version": 1, "index": 3, "token": "secret"}
+    assert json.loads(message.data or b"") == {
+        "version": 1,
+        "index": 3,
+        "token": "secret",
+        "target": "",
+    }
 
 
 def test_a_refused_worker_is_told_the_reason() -> None:
     _, error = answered(lambda message: message.reply(b"too many", msgid=REFUSED))
-    assert type(error) is CheckInError
+    assert type(error) is RefusedError
     assert "refused: too many" in str(error)
 
 
@@ -153,7 +158,7 @@ REFUSALS: dict[str, tuple[Callable[[Port], Any], str]] = {
     "no record": (lambda port: (port, port), "record is wrong: Invalid JSON"),
     "no JSON": (lambda port: (port, port, b"\xff{"), "record is wrong: Invalid JSON"),
     "a list": (lambda port: (port, port, b"[1]"), "record is wrong"),
-    "no index": (lambda port: (port, port, b'{"token": ""}'), "index: Field required"),
+    "no index": (lambda port: (port, port, b'{"token": ""}'), "starts its workers itself"),
     "a negative index": (
         lambda port: (port, port, b'{"index": -1, "token": ""}'),
         "index: Input should be greater",
@@ -178,8 +183,8 @@ REFUSALS: dict[str, tuple[Callable[[Port], Any], str]] = {
 
 
 def knock(group: WorkerGroup, components: Any, msgid: int = CHECK_IN) -> PortMessage:
-    door = group._door
-    assert door is not None
+    assert group._door is not None
+    door = group._door.port
     return beside(lambda: door.request(components, msgid=msgid, reply_timeout=PATIENCE))
 
 
@@ -336,12 +341,12 @@ def test_a_check_in_of_a_worker_that_has_ended_is_refused(reports: Reports) -> N
     group = WorkerGroup(target, count=1)
     admit = group._admit
 
-    def hold(message: PortMessage) -> None:
+    def hold(arrival: Arrival, message: PortMessage) -> None:
         # The loop looks at the door only when the worker's end is queued too.
         door_is_knocked.set()
         assert ended.wait(PATIENCE)
         group._ends.see_to()
-        admit(message)
+        admit(arrival, message)
 
     worker_ended = group._worker_ended
 

@@ -352,7 +352,7 @@ def test_count_is_by_default_one_for_each_processor() -> None:
 
 
 def test_an_unknown_transport_is_told_what_there_is() -> None:
-    with pytest.raises(TransportError, match="over 'mash'; they can over mach"):
+    with pytest.raises(TransportError, match="did you mean 'mach'"):
         WorkerGroup(idle, over="mash")
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from portkit import MessagePort, PortMessage
 from portkit.workers.check_in import ACCEPTED, REFUSED
+from portkit.workers.lifeline import GRACE, ORPHANED
 from portkit.workers.orders import Orders
-from portkit.workers.process_main import GRACE, ORPHANED
 from tests.support import PATIENCE, LoopThread, eventually
 
 pytestmark = pytest.mark.usefixtures("folder")

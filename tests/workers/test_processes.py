@@ -484,14 +484,12 @@ def test_receive_times_out_and_minds_a_delegate() -> None:
 def test_the_door_refuses_other_processes(reports: Reports) -> None:
     """Who knows the name of the door knows no token."""
     with group_of() as group:
-        assert group._door is not None
-        door = str(group._door.address)
+        door = str(group.door)
         done = beside(lambda: run(*PORTKIT, "worker", OBEY, "--main", door))
         assert done.returncode == 1
         assert done.stderr == (
-            "portkit worker: the check-in was refused: this group does not expect a worker 0 with "
-            "that token The group gives each worker a token: put this one's into "
-            "$PORTKIT_WORKER_TOKEN.\n"
+            "portkit worker: the check-in was refused: this group starts its workers itself, and "
+            "expects no others\n"
         )
         assert group.workers[0].port.request(b"echo x", reply_timeout=PATIENCE).data == b"x"
     assert len(reports.take()) == 1

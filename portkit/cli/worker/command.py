@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
-from portkit import CheckInError, PortError, TransportError
+from portkit import PortError, TransportError, connect_port
 from portkit.address import Address
+from portkit.cli.worker.rejoining import Joining, Pauses, failed_to_join
 from portkit.registry import transport
 from portkit.workers import Session
 from portkit.workers.check_in import CheckIn
 from portkit.workers.joining import join
+from portkit.workers.lifeline import Guard, take_standard_input
 from portkit.workers.target import check, resolve
 
 TOKEN = "PORTKIT_WORKER_TOKEN"  # noqa: S105 - where the token is, not the token
@@ -24,16 +29,28 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 def run_worker(
-    target: str, main: str, *, index: int, name: str | None, check_in_timeout: float
+    target: str,
+    main: str,
+    *,
+    index: int | None = None,
+    name: str | None = None,
+    check_in_timeout: float,
+    retry: bool | None = None,
+    lifeline: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> int:
     """Work until the group stops this worker, or is gone.
 
     Args:
         target: ``module:function``; modules of the working directory are found, too.
         main: the address of the group's door.
-        index: the worker's number.
-        name: its name in messages; by default ``worker-`` and the number.
+        index: the worker's number; None where the group gives it one.
+        name: its name in messages, until the group gives it one.
         check_in_timeout: seconds to wait for the group's answer.
+        retry: whether to keep trying while the group is not there, or was lost; None where it is
+            on another host.
+        lifeline: whether to end when standard input does.
+        options: the transport's own, for the connection.
 
     Returns:
         The exit status.
@@ -43,40 +60,90 @@ def run_worker(
     """
     if (here := str(os.getcwd())) not in sys.path:  # noqa: PTH109 - only its name is wanted
         sys.path.insert(0, here)
-    sessions: list[Session] = []
-    try:
-        problem = _problem(target, main)
-        if problem is not None:
-            return _fail(problem, WRONG_USAGE)
-        record = CheckIn(index=index, token=os.environ.get(TOKEN, ""))
-        join(
+    token = os.environ.get(TOKEN, "")
+    if token and index is None:
+        index = 0
+    record = CheckIn(index=index, token=token, target=target if index is None else "")
+    worker = _Worker(
+        record,
+        partial(
+            join,
             target,
             main,
-            record,
-            name=name or f"worker-{index}",
+            name=name or ("this worker" if index is None else f"worker-{index}"),
             check_in_timeout=check_in_timeout,
-            begun=sessions.append,
-        )
+            options=options,
+        ),
+    )
+    try:
+        if lifeline:
+            worker.guard = Guard(take_standard_input())
+        problem = _problem(target, main, options or {})
+        if problem is not None:
+            return _fail(problem, WRONG_USAGE)
+        if retry or (retry is None and Address.parse(main).scheme != "message"):
+            Joining(main, worker.join, _say, Pauses()).work()
+        else:
+            worker.join(lambda _: None)
     except PortError as error:
-        if not sessions or sessions[0].has_checked_in:
+        if not failed_to_join(error, worker.session):
             raise
-        if isinstance(error, CheckInError) and TOKEN not in os.environ:
-            error.add_note(f"The group gives each worker a token: put this one's into ${TOKEN}.")
         return _fail(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
     return ENDED
 
 
-def _problem(target: str, main: str) -> Exception | None:
+class _Worker:
+    """One that may join again and again.
+
+    Args:
+        record: who it is at first.
+        join: joins a group with a record, calling ``begun`` with the session.
+
+    Attributes:
+        session: the last one.
+        guard: watches over the sessions.
+    """
+
+    def __init__(self, record: CheckIn, join: Callable[..., object]) -> None:
+        self.session: Session | None = None
+        self.guard: Guard | None = None
+        self._record = record
+        self._join = join
+
+    def join(self, begun: Callable[[Session], object]) -> None:
+        """Join the group, and work for it until one of the two has enough.
+
+        Raises:
+            BaseException: what the target, or the check-in, raises.
+        """
+        if self.session is not None and self._record.index is None:
+            self._record = self._record.model_copy(update={"token": self.session.token})
+        self.session = None
+
+        def begin(session: Session) -> None:
+            self.session = session
+            if self.guard is not None:
+                self.guard.watch_over(session)
+            begun(session)
+
+        self._join(record=self._record, begun=begin)
+
+
+def _problem(target: str, main: str, options: Mapping[str, Any]) -> Exception | None:
     """What is wrong with the arguments, found out before anything is done."""
     try:
         address = Address.parse(main)
         transport(address.scheme)
         if address.scheme == "mach" or not address.target:
-            raise ValueError(f"{main!r} names no port of another process: write message:NAME")
+            raise ValueError(
+                f"{main!r} names no port of another process: write message:NAME or "
+                "socket://HOST:PORT"
+            )
         check(target)
-    except (TransportError, ValueError) as error:
+        connect_port(main, **options).invalidate()
+    except (TransportError, TypeError, ValueError) as error:
         return error
     try:
         resolve(target)
@@ -85,7 +152,10 @@ def _problem(target: str, main: str) -> Exception | None:
     return None
 
 
+def _say(line: str) -> None:
+    print("portkit worker:", line, file=sys.stderr, flush=True)
+
+
 def _fail(error: Exception, status: int) -> int:
-    notes = getattr(error, "__notes__", [])
-    print("portkit worker:", " ".join([str(error), *notes]), file=sys.stderr)
+    _say(str(error))
     return status

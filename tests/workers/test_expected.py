@@ -1,0 +1,365 @@
+"""Groups whose workers others start: by hand, by the test here, on other hosts in earnest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from portkit import (
+    CheckInError,
+    CheckInTimeoutError,
+    InvalidPortError,
+    MachPort,
+    NameInUseError,
+    PortError,
+    PortMessage,
+    ReceiveTimeoutError,
+    Restart,
+    RunLoop,
+    TransportError,
+    connect_port,
+)
+from portkit.workers import CHECK_IN, Session, Worker, WorkerGroup
+from portkit.workers.check_in import ACCEPTED, REFUSED
+from tests.cli.helpers import PORTKIT, environment
+from tests.support import PATIENCE, Reports, eventually
+from tests.workers.helpers import Events, beside, run_until
+
+pytestmark = [pytest.mark.own_thread, pytest.mark.usefixtures("folder")]
+
+OBEY = "tests.workers.targets:obey"
+
+
+class Started:
+    """``portkit worker`` processes, which are gone after the test."""
+
+    def __init__(self) -> None:
+        self.all: list[subprocess.Popen[str]] = []
+
+    def __call__(
+        self, group: WorkerGroup, *options: str, target: str = OBEY
+    ) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*PORTKIT, "worker", target, "--main", str(group.door), *options],
+            env=environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.all.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self.all:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def worker() -> Iterator[Started]:
+    """Start a worker."""
+    started = Started()
+    yield started
+    started.end()
+
+
+def group_of(count: int = 1, target: str | None = None, **options: Any) -> WorkerGroup:
+    options.setdefault("check_in_timeout", PATIENCE)
+    group = WorkerGroup(target, count=count, over="message", **options)
+    group.open()
+    return group
+
+
+def ask(worker: Worker, words: bytes) -> bytes:
+    answer = beside(lambda: worker.port.request(words, reply_timeout=PATIENCE).data)
+    assert answer is not None
+    return answer
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit status, and what it said."""
+    _, told = process.communicate(timeout=PATIENCE)
+    return process.returncode, told
+
+
+def test_those_who_come_get_the_places_in_turn(worker: Started) -> None:
+    events = Events()
+    group = group_of(3, name="guest", on_message=events.message)
+    processes = [worker(group) for _ in range(3)]
+    with group:
+        assert [one.name for one in group.workers] == ["guest-0", "guest-1", "guest-2"]
+        for one in group.workers:
+            known = json.loads(ask(one, b"know"))
+            assert (known["name"], known["index"], known["pid"]) == (one.name, one.index, one.pid)
+            assert one.sender is not None
+            assert one.sender.uid == os.getuid()
+        assert {one.pid for one in group.workers} == {process.pid for process in processes}
+        group.broadcast(b"ask hello")
+        run_until(lambda: len(events.all) == 6)
+    assert [ended(process) for process in processes] == [(0, "")] * 3
+    assert not any(one.is_alive or one.error for one in group.workers)
+
+
+def test_one_too_many_is_refused(worker: Started, reports: Reports) -> None:
+    group = group_of()
+    worker(group)
+    with group:
+        late = worker(group, "--retry")
+        status, told = beside(lambda: ended(late))
+        assert status == 1
+        assert told.endswith("refused: all places of this group are taken: it has 1\n")
+        assert ask(group.workers[0], b"echo x") == b"x"
+    (error,) = reports.take()
+    assert isinstance(error, CheckInError)
+
+
+def test_not_all_came_in_time(worker: Started) -> None:
+    group = group_of(2, check_in_timeout=None)
+    group._check_in_timeout = 0.5
+    process = worker(group)
+    with pytest.raises(CheckInTimeoutError, match=r"did not check in within 0\.5 s"), group:
+        pass
+    assert ended(process)[0] in {0, 1}  # told to end, or it came too late
+
+
+@pytest.mark.parametrize("how", ["killed", "raised", "left", "interrupted", "unreachable"])
+def test_a_lost_worker_is_told_and_its_place_is_free_again(worker: Started, how: str) -> None:
+    events = Events()
+    back: list[Worker] = []
+    group = group_of(
+        2, on_message=events.message, on_worker_lost=events.worker_lost,
+        on_worker_restarted=back.append,
+    )  # fmt: skip
+    processes = {process.pid: process for process in (worker(group), worker(group))}
+    with group:
+        first = group.workers[0]
+        assert first.pid is not None
+        process = processes[first.pid]
+        assert ask(first, b"echo x") == b"x"  # so it knows its place
+        if how == "killed":
+            process.kill()
+        elif how == "interrupted":
+            process.send_signal(signal.SIGINT)
+        elif how == "unreachable":
+            first.port.invalidate()
+        else:
+            first.port.send(b"raise it" if how == "raised" else b"leave")
+        run_until(lambda: events.lost)
+        assert events.lost == [first]
+        assert not first.is_alive
+        assert first.is_restarting
+        with pytest.raises(InvalidPortError):
+            first.port.send()
+        if how == "left":
+            assert first.error is None
+        else:
+            assert str(first.error).startswith("worker-0 died after its check-in:")
+            reason = {
+                "killed": "its connection ended: the peer has ended",
+                "raised": "SystemExit: told to: it",
+                "interrupted": "it was interrupted",
+                "unreachable": "its port was invalidated",
+            }[how]
+            assert str(first.error).endswith(reason)
+        if how == "raised":
+            assert events.all == [(first.name, b"last"), (first.name, None)]
+        assert group.broadcast(b"echo x") == [group.workers[1]]
+        assert repr(group) == "<WorkerGroup over message: 1 of 2 workers alive>"
+        other = worker(group)
+        run_until(lambda: back)
+        assert back == [first]
+        assert (first.restarts, first.error, first.is_restarting) == (1, None, False)
+        assert first.pid == other.pid
+        assert ask(first, b"echo again") == b"again"
+    assert ended(other) == (0, "")
+
+
+def test_a_worker_that_is_lost_while_others_are_waited_for(worker: Started) -> None:
+    events = Events()
+    group = group_of(2, on_worker_lost=events.worker_lost)
+    first = worker(group)
+
+    def go_on() -> None:
+        assert eventually(lambda: group.workers[0].has_checked_in)
+        first.kill()
+        assert eventually(lambda: events.lost)
+        worker(group)
+        worker(group)
+
+    thread = Thread(target=go_on)
+    thread.start()
+    with group:
+        assert [one.restarts for one in group.workers] == [1, 0]
+        assert all(one.is_alive for one in group.workers)
+    thread.join()
+
+
+def test_without_a_callback_the_loss_is_reported(worker: Started, reports: Reports) -> None:
+    group = group_of()
+    process = worker(group)
+    with group:
+        process.kill()
+        run_until(lambda: group.workers[0].error)
+    assert reports.take() == [group.workers[0].error]
+
+
+# Knocking by hand: what a worker process would not do.
+
+
+class Guest:
+    """A worker of this process, without a session."""
+
+    def __init__(self) -> None:
+        self.port, self.control, self.loop = MachPort(), MachPort(), RunLoop.current()
+
+    def knock(self, group: WorkerGroup, **record: Any) -> PortMessage:
+        door = connect_port(str(group.door))
+        return beside(
+            lambda: door.request(
+                (self.port, self.control, json.dumps({"version": 1, **record}).encode()),
+                msgid=CHECK_IN,
+                reply_timeout=PATIENCE,
+            )
+        )
+
+    def close(self) -> None:
+        self.port.invalidate()
+        self.control.invalidate()
+
+
+@pytest.fixture
+def guests() -> Iterator[Callable[[], Guest]]:
+    made: list[Guest] = []
+
+    def make() -> Guest:
+        made.append(Guest())
+        return made[-1]
+
+    yield make
+    for guest in made:
+        guest.close()
+
+
+@contextmanager
+def started(group: WorkerGroup) -> Iterator[WorkerGroup]:
+    """A group that waits for nobody, and whose workers' ends are told to somebody."""
+    group.on_worker_lost = group.on_worker_lost or (lambda _: None)
+    try:
+        yield group
+    finally:
+        for one in group.workers:
+            if one._port is not None:
+                one._port.invalidate()
+        try:
+            group.stop(timeout=1.0)
+        except ReceiveTimeoutError:
+            raise AssertionError("a guest's end was not noticed") from None
+
+
+def test_a_worker_that_comes_back_takes_its_place_from_its_dead_connection(guests: Any) -> None:
+    events = Events()
+    with started(group_of(2, on_worker_lost=events.worker_lost)) as group:
+        first, second = guests(), guests()
+        place = json.loads(first.knock(group).data or b"")
+        assert (place["index"], place["name"]) == (0, "worker-0")
+        assert second.knock(group).msgid == ACCEPTED
+        again = guests()
+        answer = again.knock(group, token=place["token"])
+        assert answer.msgid == ACCEPTED
+        renewed = json.loads(answer.data or b"")
+        assert renewed["index"] == 0
+        assert renewed["token"] != place["token"]
+        assert events.lost == [group.workers[0]]
+        assert group.workers[0].restarts == 1
+        assert group.workers[0].is_alive
+
+
+def test_a_place_that_was_given_away_is_not_given_back(guests: Any, reports: Reports) -> None:
+    with started(group_of(1, on_worker_lost=lambda _: None)) as group:
+        first, other, again = guests(), guests(), guests()
+        place = json.loads(first.knock(group).data or b"")
+        first.close()
+        run_until(lambda: group.workers[0].is_restarting)
+        assert other.knock(group).msgid == ACCEPTED
+        refusal = again.knock(group, token=place["token"])
+        assert refusal.msgid == REFUSED
+        assert b"all places of this group are taken" in (refusal.data or b"")
+    assert len(reports.take()) == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"index": 0}, b"gives each worker its number"),
+        ({"index": 0, "token": "x"}, b"gives each worker its number"),
+        ({"token": "x" * 65}, b"token: String should have at most"),
+        ({"target": "x" * 1025}, b"target: String should have at most"),
+    ],
+)
+def test_what_the_door_refuses(
+    guests: Any, reports: Reports, record: dict[str, Any], reason: bytes
+) -> None:
+    with started(group_of()) as group:
+        refusal = guests().knock(group, **record)
+        assert refusal.msgid == REFUSED
+        assert reason in (refusal.data or b"")
+    assert len(reports.take()) == 1
+
+
+def test_a_token_of_any_letters_is_just_unknown(guests: Any) -> None:
+    with started(group_of()) as group:
+        assert guests().knock(group, token="é").msgid == ACCEPTED
+
+
+# Arguments.
+
+
+def idle(session: Session) -> None:
+    session.run()
+
+
+def test_what_cannot_be() -> None:
+    with pytest.raises(TypeError, match="only with over='message' or 'socket' can target be None"):
+        WorkerGroup(None)
+    with pytest.raises(TypeError, match="name what they run, as 'module:function', or write None"):
+        WorkerGroup(idle, over="socket")
+    with pytest.raises(ValueError, match="write 'module:function'"):
+        WorkerGroup("nothing", over="socket")
+    with pytest.raises(TypeError, match="address: options of the door are for workers that others"):
+        WorkerGroup(idle, address="mach:x")
+    with pytest.raises(TypeError, match="tls: options of the door"):
+        WorkerGroup(OBEY, over="message", tls=None)
+    with pytest.raises(TypeError, match="others just come back"):
+        WorkerGroup(None, over="message", restart=Restart())
+    with pytest.raises(ValueError, match="no address for a group over 'message'"):
+        WorkerGroup(None, over="message", address="mach:x")
+    with pytest.raises(ValueError, match=r"\(host, port\)"):
+        WorkerGroup(None, over="message", address=("a", 1, 2))  # type: ignore[arg-type]
+    with pytest.raises(TransportError, match="did you mean 'message'"):
+        WorkerGroup(None, over="massage")
+
+
+def test_the_door_has_the_name_that_it_was_given() -> None:
+    group = WorkerGroup(None, over="message", address="message:jobs", count=1)
+    assert group.door is None
+    assert str(group.open()) == "message:jobs"
+    with pytest.raises(PortError, match="opened and started once"):
+        group.open()
+    group.stop()
+
+
+def test_a_door_that_cannot_be_opened() -> None:
+    taken = WorkerGroup(None, over="message", address="message:jobs", count=1)
+    taken.open()
+    group = WorkerGroup(None, over="message", address="message:jobs", count=1)
+    with pytest.raises(NameInUseError), group:
+        pass
+    taken.stop()
