@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from portkit.workers import Restart, Session, Worker, WorkerGroup
     from portkit_transports.mach import MachPort
     from portkit_transports.message import MessagePort
+    from portkit_transports.socket import SocketPort
 
 __version__ = "0.1.0"
 
@@ -92,6 +93,7 @@ __all__ = [
     "SendTimeoutError",
     "Sender",
     "Session",
+    "SocketPort",
     "ThreadData",
     "Timer",
     "TransportError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from portkit.runloop.blocks import Block
 from portkit.runloop.constants import COMMON_MODES
 
 if TYPE_CHECKING:
-    from portkit.port import Port, PortHandler
+    from portkit.port import Port
     from portkit.runloop.loop import RunLoop
 
 
@@ -29,7 +30,7 @@ class Handler:
 
     __slots__ = ("_call", "_loop")
 
-    def __init__(self, call: PortHandler, loop: RunLoop | None) -> None:
+    def __init__(self, call: Callable[..., object], loop: RunLoop | None) -> None:
         if not callable(call):
             raise TypeError(f"a handler is called with the port; {call!r} cannot be called")
         self._call = call
@@ -45,13 +46,16 @@ class Handler:
         except Exception as error:
             report("a port's handler raised", error, port)
 
-    def perform(self, port: Port, otherwise: RunLoop | None) -> None:
-        """Have its loop call it, or the loop ``otherwise``: for a thread that runs no callbacks."""
+    def perform(self, port: Port, otherwise: RunLoop | None, *more: object) -> None:
+        """Have its loop call it, or the loop ``otherwise``: for a thread that runs no callbacks.
+
+        ``more`` is what it is called with after the port.
+        """
         loop = self._loop or otherwise
         if loop is None:
             return
         try:
-            loop._put(_HandlerCall(self._call, (port,), (COMMON_MODES,)), wake=True)
+            loop._put(_HandlerCall(self._call, (port, *more), (COMMON_MODES,)), wake=True)
         except LoopEndedError:
             pass
 

@@ -34,15 +34,28 @@ class ComponentObject:
 
 
 class Sender(NamedTuple):
-    """Who sent a message, as far as the kernel vouches for it.
+    """Who sent a message, as far as the link proved it; what it did not prove is empty.
 
     Attributes:
-        pid: the process at the other end of the link.
+        pid: the process at the other end of the link, where that is on this host (the kernel's
+            word).
         uid: the user it runs as.
+        host: the IP address it connects from, where that is another host.
+        names: of the certificate that it proved to own.
+        key_id: of the pre-shared key that it proved to know.
     """
 
-    pid: int
-    uid: int
+    pid: int | None = None
+    uid: int | None = None
+    host: str = ""
+    names: tuple[str, ...] = ()
+    key_id: str = ""
+
+    def __str__(self) -> str:
+        if self.pid is not None:
+            return f"process {self.pid} of user {self.uid}"
+        proof = [*self.names[:1], *([f"key {self.key_id}"] if self.key_id else [])]
+        return f"{self.host} ({', '.join(proof)})" if proof else self.host
 
 
 class Origin(Protocol):

@@ -21,10 +21,11 @@ GROUP = "portkit.transports"
 _BUILT_IN = {
     "mach": "portkit_transports.mach:transport",
     "message": "portkit_transports.message:transport",
+    "socket": "portkit_transports.socket:transport",
 }
 """For where there is no metadata to find entry points in, such as a zipapp."""
 
-PORT_CLASSES = {"MachPort": "mach", "MessagePort": "message"}
+PORT_CLASSES = {"MachPort": "mach", "MessagePort": "message", "SocketPort": "socket"}
 """Port classes that ``portkit`` offers under its own name, and the scheme that has them."""
 
 

@@ -51,6 +51,7 @@ PORTKIT = [
     "SendTimeoutError",
     "Sender",
     "Session",
+    "SocketPort",
     "ThreadData",
     "Timer",
     "TransportError",

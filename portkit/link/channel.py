@@ -49,5 +49,19 @@ class Channel(Protocol):
         """
         ...
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes have left the descriptor that :meth:`read` has not passed on."""
+        ...
+
+    def finish(self) -> bool:
+        """End the direction to the peer, after what was written.
+
+        Returns:
+            Whether the peer's end is to be waited for, since what it has not got yet would be lost
+            if it sent something meanwhile.
+        """
+        ...
+
     def shutdown(self) -> None:
         """End both directions; whoever waits on the descriptor is told."""

@@ -55,5 +55,6 @@ class _Heartbeat:
         if self._beats >= _BEATS:
             link.refuse(TransportError(f"nothing came from the peer for {self._silence} s"))
         elif self._beats == 1:
+            link.table.grant_all()  # by which the peer knows what has arrived
             with link.lock:
                 link.write_quietly(frames.ping())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from portkit._report import logger, report
 from portkit.errors import BecameInvalidError, InvalidPortError, PortError, ProtocolError
-from portkit.link import frames, greeting
+from portkit.link import frames, greeting, service
 from portkit.link.channel import MOST_DESCRIPTORS, Channel
 from portkit.link.decoder import Decoder
 from portkit.link.frames import Entry, Frame, Kind
@@ -133,6 +133,8 @@ class Incoming:
                 self._pass_run()
                 if size < len(buffer):
                     return
+            if channel.has_unread:  # of which the descriptor will not tell
+                service.call(self.read)
         finally:
             _scratches.append(scratch)
 
@@ -275,6 +277,7 @@ class Incoming:
     def _on_refused(self, frame: Frame) -> None:
         if self.greeted or not self._dialled:
             raise ProtocolError("a refusal came that was not due")
+        self._link.was_refused = True
         self._link.close(f"the peer refused it: {frame.body.decode(errors='replace')}")
 
     def _on_auth(self, frame: Frame) -> None:
@@ -285,6 +288,7 @@ class Incoming:
         )
 
     def _on_ping(self, frame: Frame) -> None:
+        self._link.table.grant_all()
         with self._link.lock:
             if not self._link.outbox.size:  # else it hears from here anyway, once it reads
                 self._link.write_quietly(frames.pong())

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 _GATHERED = 1 << 16
 """Bytes that a burst may leave unwritten."""
+_MOMENT = 0.05
+"""Seconds until it is looked again whether all is written and answered."""
+_FAREWELL = 1.0
+"""Seconds for the peer of a link that is not needed any more to end it too."""
+_UNNEEDED = "no port is reached by it any more"
 _EXPLANATION = 1.0
 """Seconds for another thread to finish reading what the peer said before it went."""
 _INTERRUPTED = "writing was interrupted by an exception of a signal handler"
@@ -59,6 +64,8 @@ class Link:
         notes: what finalizers, which may take no lock, left to be done under it.
         is_closed: True for ever once the link has ended.
         ending: why it has.
+        was_refused: that was because the peer does not want it, or is not wanted.
+        questions, answers: requests that came from the peer, and those of them that are settled.
     """
 
     def __init__(self, node: Node, channel: Channel, *, dialled: bool) -> None:
@@ -71,6 +78,9 @@ class Link:
         self.peer_limits: Limits = Limits()
         self.is_closed: bool = False
         self.ending: str = ""
+        self.was_refused: bool = False
+        self.questions: int = 0
+        self.answers: int = 0
         self.generation: int = _fork.generation
         self.notes: deque[Callable[[], None]] = deque()
         self.outbox: Outbox = Outbox(channel)
@@ -80,6 +90,7 @@ class Link:
         self.incoming: Incoming = Incoming(self, dialled=dialled)
         self.reading: Reading = Reading(self)
         self._is_keeping = False
+        self._is_leaving = False
         self._write_error = ""  # not the error: its traceback would keep the connection open
         self.service_source: service.ServiceSource = service.ServiceSource(
             channel.fileno(), self._serve
@@ -246,6 +257,18 @@ class Link:
                 with self.lock:
                     self.flush()
 
+    def await_end(self, timeout: float) -> None:
+        """At the process's end: read until the peer has ended too, for up to ``timeout`` seconds.
+
+        If the kernel still had to answer it after this process, what is on its way would be lost.
+        """
+        deadline = monotonic() + timeout
+        while not self.is_closed and monotonic() < deadline:
+            channel = self.channel
+            if channel is not None:
+                service.wait_readable(channel.fileno(), deadline - monotonic())
+                self.incoming.read(wait=deadline - monotonic())
+
     # Notes, by finalizers: no lock is taken.
 
     def note_release(self, ref: ImportRef) -> None:
@@ -258,7 +281,11 @@ class Link:
 
     def note_failure(self, number: int, error: PortError) -> None:
         """A request of the peer's will not be answered."""
-        self._note(lambda: self.write_quietly(frames.failed(number, code_of(error), str(error))))
+        self._note(lambda: self._fail(number, error))
+
+    def _fail(self, number: int, error: PortError) -> None:
+        self.answers += 1
+        self.write_quietly(frames.failed(number, code_of(error), str(error)))
 
     def note_return(self, segment_id: int) -> None:
         """The last view of a segment of the peer's is gone."""
@@ -299,9 +326,40 @@ class Link:
         # and so the connection.
         logger.warning("%r is closed: %s", self, str(error))
         if not self.incoming.greeted:
+            self.was_refused = True
             with self.lock:
                 self.write_quietly(frames.refusal(str(error)))
         self.close(str(error))
+
+    def check_needed(self) -> None:
+        """A right has ended: end the link as well, if nothing is left for it to carry."""
+        if not self._is_leaving and not self.node.keeps() and self.table.is_empty:
+            self._is_leaving = True
+            service.call(self._leave)
+
+    def _leave(self) -> None:
+        """On the service thread: once all is written and answered, end; the peer goes last."""
+        loop = service.loop()
+        if loop is None or self.is_closed:
+            return
+        with self.lock:
+            if not self.table.is_empty:
+                self._is_leaving = False
+                return
+            if self.outbox.size or self.notes or self.questions != self.answers:
+                loop.call_later(_MOMENT, self._leave)
+                return
+            awaits_peer = self.finish()
+        if awaits_peer:
+            self.reading.look_after()
+            loop.call_later(_FAREWELL, lambda: self.close(_UNNEEDED))
+        else:
+            self.close(_UNNEEDED)
+
+    def finish(self) -> bool:
+        """End the direction to the peer; whether its end is to be waited for."""
+        with self.lock:
+            return self.channel is not None and self.channel.finish()
 
     def close_later(self, reason: str) -> None:
         """Close from where that would be in the way; the service thread does it."""

@@ -34,7 +34,9 @@ class Settings(NamedTuple):
         pool_limit: bytes of shared memory that this side lends to one peer, if that accepts it.
         copy_out_of_line: copy such data when it arrives, for peers that may write to it later.
         max_links: connections at the same time.
-        max_links_per_process: of one peer process.
+        max_links_per_process: of one peer process, where the kernel says which it is.
+        max_handshakes: connections at the same time that have not proved who they are yet.
+        max_handshakes_per_host: of these, from one IP address.
         max_rights: ports that one peer may open by address.
         greeting_timeout: seconds in which a new connection must have been greeted.
         heartbeat: seconds of silence after which a peer counts as dead; None for channels whose
@@ -50,10 +52,16 @@ class Settings(NamedTuple):
     copy_out_of_line: bool = False
     max_links: int = 4096
     max_links_per_process: int = 64
+    max_handshakes: int = 1024
+    max_handshakes_per_host: int = 128
     max_rights: int = 1 << 16
     greeting_timeout: float = 5.0
     heartbeat: float | None = None
     unread_limit: int = 1 << 28
+
+
+ANYONE = bytes(16)
+"""The incarnation that stands for whichever process is there."""
 
 
 class Node:
@@ -63,6 +71,7 @@ class Node:
         settings: what is allowed.
         find: the local port with an id, or None.
         admits: called with who is at the other end; says why it is refused, or "".
+        keeps: whether a link stays that carries no right either way.
 
     Attributes:
         incarnation: 16 bytes drawn at random: which process this is.
@@ -74,11 +83,13 @@ class Node:
         *,
         find: Callable[[bytes], LocalPort | None] = lambda _: None,
         admits: Callable[[Sender | None], str] = lambda _: "",
+        keeps: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings: Settings = settings
         self.incarnation: bytes = secrets.token_bytes(16)
         self._find = find
         self._admits = admits
+        self.keeps: Callable[[], bool] = keeps
         self._lock = Lock()
         self._links: dict[Link, None] = {}
         self._awaited: dict[Link, float] = {}
@@ -97,7 +108,7 @@ class Node:
 
     def find(self, port_id: bytes, incarnation: bytes) -> LocalPort | None:
         """The port that a peer asks for by its address, unless it means another process's."""
-        return self._find(port_id) if incarnation == self.incarnation else None
+        return self._find(port_id) if incarnation in (self.incarnation, ANYONE) else None
 
     def accept(self, channel: Channel) -> Link:
         """A link for a connection that a peer made; the peer has to greet."""
@@ -115,6 +126,11 @@ class Node:
         link = self._add(Link(self, channel, dialled=True))
         service.look_after(link)
         return link
+
+    def count_awaited(self, host: str) -> int:
+        """How many connections from that IP address are not greeted yet."""
+        awaited = list(self._awaited)
+        return sum(link.sender is not None and link.sender.host == host for link in awaited)
 
     def link_to(self, incarnation: bytes) -> Link | None:
         """The open link to a process, if there is one."""
@@ -159,7 +175,7 @@ class Node:
         reason = self._admits(link.sender)
         if not reason and len(self._links) > self.settings.max_links:
             reason = f"it has {self.settings.max_links} connections already"
-        if not reason and link.sender is not None:
+        if not reason and link.sender is not None and link.sender.pid is not None:
             same = [other for other in self.links if other.sender == link.sender]
             if len(same) > self.settings.max_links_per_process:
                 reason = (

@@ -42,6 +42,7 @@ class RemoteAnswer:
     def __init__(self, link: Link, number: int) -> None:
         self._link = link
         self._number = number
+        link.questions += 1
         self._outcomes: list[Envelope | PortError] = []
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from portkit import _fork
 from portkit._answer import Answer
@@ -192,6 +192,10 @@ class RemotePort(Port):
         if not self._watched:
             self._watched = right.watch(self)
         return self._watched and right.is_alive
+
+    def _connection_changed(self, event: Any) -> bool:
+        """Its connection was lost, or is there again; whether that was passed on to anybody."""
+        return False
 
     def _lost(self) -> None:
         """The right has ended, which a thread found out that may be anywhere."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from portkit._wakeup import Reader, Waiter
 from portkit.errors import BecameInvalidError, InvalidPortError, ProtocolError
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from portkit.link.reading import Reading
 
 
+class Watcher(Protocol):
+    """Somebody who is told of a right's end."""
+
+    def _lost(self) -> None:
+        """It has ended, which a thread found out that may be anywhere."""
+
+
 class Import:
     """A right to send to a port of the peer; held by handles, and released with the last.
 
@@ -33,6 +40,9 @@ class Import:
         link: by which it came.
         number: the peer's number for it.
         messages, size: the room that the peer has granted, in messages and in bytes.
+        window: that room in messages while nothing is on its way.
+        granted: messages that the peer has granted in all.
+        is_confirmed: the peer knows of the right; False for one by address until it says so.
         waiting: threads that wait for more.
         onward: called when there is more room, for what is relayed.
         is_alive: False for ever once the port, or the link, has ended.
@@ -41,13 +51,16 @@ class Import:
     __slots__ = (
         "__weakref__",
         "_handles",
+        "granted",
         "is_alive",
+        "is_confirmed",
         "link",
         "messages",
         "number",
         "onward",
         "size",
         "waiting",
+        "window",
     )
 
     def __init__(self, link: Link, number: int, messages: int, size: int) -> None:
@@ -55,10 +68,23 @@ class Import:
         self.number: int = number
         self.messages: int = messages
         self.size: int = size
+        self.window: int = messages
+        self.granted: int = messages
+        self.is_confirmed: bool = True
         self.waiting: deque[Waiter] = deque()
         self.onward: tuple[Callable[[], None], ...] = ()
         self.is_alive: bool = True
-        self._handles: list[weakref.ref[RemotePort]] = []
+        self._handles: list[weakref.ref[Watcher]] = []
+
+    @property
+    def sent(self) -> int:
+        """How many messages were sent by it."""
+        return self.granted - self.messages
+
+    @property
+    def taken(self) -> int:
+        """How many of these are known to have been taken from the port's queue: the first ones."""
+        return self.granted - self.window
 
     def post(self, envelope: Envelope, timeout: float | None) -> None:
         """Send; as ``Port._post``."""
@@ -102,7 +128,7 @@ class Import:
         """Itself."""
         return self
 
-    def watch(self, handle: RemotePort) -> bool:
+    def watch(self, handle: Watcher) -> bool:
         """Have the handle told of the end; False where that has come."""
         with self.link.lock:
             if self.is_alive:
@@ -129,8 +155,7 @@ class Import:
                 handle._lost()
 
     def __repr__(self) -> str:
-        sender = self.link.sender
-        return f"{self.number} of {'a peer' if sender is None else f'process {sender.pid}'}"
+        return f"{self.number} of {self.link.sender or 'a peer'}"
 
 
 def _nothing() -> None:
@@ -176,11 +201,13 @@ class Export:
 
     __slots__ = (
         "__weakref__",
+        "_granted",
+        "_granted_size",
         "_half",
-        "_messages",
         "_port",
         "_relay",
-        "_size",
+        "_taken",
+        "_taken_size",
         "allowance",
         "allowance_size",
         "handed",
@@ -198,8 +225,9 @@ class Export:
         self.settled: bool = False
         self.port_id: bytes = b""
         self._relay: Relay | None = None
-        self._messages = 0
-        self._size = 0
+        # Counted without a lock by the one who takes; what of it was granted, under the link's.
+        self._taken = self._granted = 0
+        self._taken_size = self._granted_size = 0
         self._port: Callable[[], Port | None]
         if isinstance(port, LocalPort):
             self.window: int = port.queue_limit
@@ -267,19 +295,30 @@ class Export:
 
     def taken(self, components: tuple[Component, ...]) -> None:
         """A message was taken: grant its room again, half a window at a time."""
-        self._messages += 1
+        self._taken += 1
         if (
             len(components) == 1
             and type(data := components[0]) is bytes
             and len(data) < LARGEST_COMPONENT
         ):
-            self._size += len(data)  # as in receive
+            self._taken_size += len(data)  # as in receive
         else:
-            self._size += cost(components)
-        if self._messages >= self._half or self._size >= HALF_WINDOW:
-            messages, size = self._messages, self._size
-            self._messages = self._size = 0
-            self.link.sending.grant(self, messages, size)
+            self._taken_size += cost(components)
+        if (
+            self._taken - self._granted >= self._half
+            or self._taken_size - self._granted_size >= HALF_WINDOW
+        ):
+            self.grant()
+
+    def grant(self) -> None:
+        """Tell the peer how much was taken since it was last told."""
+        with self.link.lock:
+            messages = self._taken - self._granted
+            size = self._taken_size - self._granted_size
+            if messages:
+                self._granted += messages
+                self._granted_size += size
+                self.link.sending.grant(self, messages, size)
 
     # As one of the port's senders.
 

@@ -229,6 +229,7 @@ class Sending:
                 if not self._link.is_closed:
                     if self._link.notes:
                         self._link.settle_notes()
+                    self._link.answers += 1
                     frame = simple_message(_REPLY, number, msgid, 0, data)
                     waiter = _thread.current().waiter
                     waiter.sends += 1
@@ -245,6 +246,7 @@ class Sending:
             if not self._link.is_closed:
                 self._link.settle_notes()
                 frame, descriptors = encode(self._link, _REPLY, number, msgid, 0, prepared)
+                self._link.answers += 1
                 self._link.write_quietly(frame, descriptors)
 
     def grant(self, export: Export, messages: int, size: int) -> None:

@@ -12,7 +12,7 @@ import select
 from collections.abc import Callable, Hashable
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 from portkit import _fork, _thread
 from portkit._report import report
@@ -44,6 +44,13 @@ class LookedAfter(Protocol):
 
     def linger(self, timeout: float) -> None:
         """The process ends: write what is left, for up to so many seconds."""
+
+    def finish(self) -> bool:
+        """Write no more; whether to wait for the peer's end."""
+        ...
+
+    def await_end(self, timeout: float) -> None:
+        """Wait for that, for up to so many seconds."""
 
 
 class ReadingState(Protocol):
@@ -247,18 +254,29 @@ def wait_writable(fd: int, timeout: float) -> None:
     poll.poll(max(0.0, timeout) * 1000.0)
 
 
+def wait_readable(fd: int, timeout: float) -> None:
+    """Wait up to ``timeout`` seconds for the descriptor to have something."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll(max(0.0, timeout) * 1000.0)
+
+
 def _linger() -> None:
     service = _service
     if service is None:
         return
     deadline = monotonic() + _LINGER
-    for client in list(service.clients):
-        linger = getattr(client, "linger", None)
-        if linger is not None:
-            try:
-                linger(max(_LEAST_LINGER, deadline - monotonic()))
-            except Exception as error:
-                report("what was left to write could not be written", error, client)
+    links = [cast("LookedAfter", one) for one in service.clients if hasattr(one, "linger")]
+    awaited: list[LookedAfter] = []
+    for link in links:
+        try:
+            link.linger(max(_LEAST_LINGER, deadline - monotonic()))
+            if link.finish():
+                awaited.append(link)
+        except Exception as error:
+            report("what was left to write could not be written", error, link)
+    for link in awaited:
+        link.await_end(deadline - monotonic())
 
 
 atexit.register(_linger)

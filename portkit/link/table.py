@@ -125,10 +125,16 @@ class RightsTable:
             self._link.check_writable()
             number = next(self._opened_numbers)
             right = Import(self._link, number, 1, FIRST_WINDOW)
+            right.is_confirmed = False
             self._imports[number] = ImportRef(right, self._link.note_release)
             self._link.outbox.add(frames.open_right(number, port_id, incarnation))
             self._link.flush()
             return right
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither side has a right of the other's, nor waits for its answer."""
+        return not (self.exports or self._imports or self._once)
 
     def withdraw(self, export: Export) -> None:
         """The port has ended: the peer is to know, and its right is no more."""
@@ -138,6 +144,12 @@ class RightsTable:
             self._forget_relay(export)
             export.end()
             self._link.write_quietly(frames.dead(export.number))
+        self._link.check_needed()
+
+    def grant_all(self) -> None:
+        """Tell the peer of all that was taken, be it less than half a window."""
+        for export in list(self.exports.values()):
+            export.grant()
 
     def unsettle_exports(self) -> None:
         """Find out anew which run loops serve the ports of this link."""
@@ -151,6 +163,7 @@ class RightsTable:
             del self._imports[ref.number]
         # Not before the last message by the right, of which perhaps only parts are written.
         self._link.write_quietly(frames.release(ref.number, ref.received), target=ref.number)
+        self._link.check_needed()
 
     def _forget_relay(self, export: Export) -> None:
         for right, relayed in list(self._relayed.items()):
@@ -198,6 +211,10 @@ class RightsTable:
             right = None if ref is None else ref()
             if right is None:
                 return
+            if not right.is_confirmed:
+                right.is_confirmed = True
+                right.window += frame.b  # the rest of it
+            right.granted += frame.b
             right.messages += frame.b
             right.size += frame.c
             waiting, onward = list(right.waiting), right.onward
@@ -233,6 +250,7 @@ class RightsTable:
         export.end()
         if port is not None:
             port._drop_sender(export, service.loop())  # type: ignore[attr-defined]
+        self._link.check_needed()
 
     def on_dead(self, frame: Frame) -> None:
         """DEAD: a port of the peer's has ended."""
@@ -241,6 +259,7 @@ class RightsTable:
         right = None if ref is None else ref()
         if right is not None:
             right.end()
+        self._link.check_needed()
 
     def claim_once(self, number: int) -> ReplyPort | None:
         """The request of this side that the peer settles; None where nobody waits any more.

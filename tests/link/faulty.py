@@ -54,6 +54,13 @@ class FaultyChannel:
         self._call("write")
         return self.real.write(data[: self._most], descriptors)
 
+    @property
+    def has_unread(self) -> bool:
+        return self.real.has_unread
+
+    def finish(self) -> bool:
+        return self.real.finish()
+
     def shutdown(self) -> None:
         self.real.shutdown()
 

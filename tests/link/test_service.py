@@ -211,6 +211,9 @@ def test_at_exit_all_peers_that_take_nothing_cost_one_wait() -> None:
             waits.append(timeout)
             threading.Event().wait(timeout)
 
+        def finish(self) -> bool:
+            return False
+
     waits: list[float] = []
     clients = [Stuck() for _ in range(5)]
     for client in clients:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,14 +26,19 @@ from portkit import (
     ReplyDroppedError,
     RunLoop,
     SendTimeoutError,
+    SocketPort,
+    connect_port,
 )
 from portkit.link.link import Link
 from portkit.link.remote_port import RemotePort
 from portkit_transports.message.host import host
+from portkit_transports.socket import PreSharedKey
+from portkit_transports.socket.remote_socket_port import RemoteSocketPort
 from tests.link.helpers import Pair
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, Reports, eventually
 from tests.transports.message.fresh_host import fresh_host
+from tests.transports.socket.pki import Pki
 
 
 @dataclass
@@ -81,10 +88,38 @@ def message() -> Iterator[Transport]:
         yield Transport(open=open_port, handle=handle)
 
 
+@contextmanager
+def socket(**security: Any) -> Iterator[Transport]:
+    """Ports that listen on loopback: this process connects to itself, as another host would."""
+
+    def open_port(delegate: Any, *, queue_limit: int) -> SocketPort:
+        return SocketPort(delegate=delegate, queue_limit=queue_limit, **security)
+
+    def handle(port: SocketPort) -> Port:
+        assert port.address is not None
+        found = connect_port(port.address, **security)
+        assert isinstance(found, RemoteSocketPort)
+        found.connect(PATIENCE)
+        return found
+
+    yield Transport(open=open_port, handle=handle)
+
+
+@contextmanager
+def tls() -> Iterator[Transport]:
+    """The same with certificates on both sides, and a key."""
+    with tempfile.TemporaryDirectory() as folder:
+        both = Pki(Path(folder)).config()
+        with socket(tls=both, key=PreSharedKey.generate("test")) as transport:
+            yield transport
+
+
 TRANSPORTS: dict[str, Callable[[], AbstractContextManager[Transport]]] = {
     "mach": mach,
     "link": link,
     "message": message,
+    "socket": socket,
+    "tls": tls,
 }
 
 

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from portkit.message import Sender
 from portkit_transports.message import host as host_module
 from portkit_transports.message.channel import UnixChannel
 
@@ -17,6 +18,6 @@ def test_a_process_is_its_effective_user(monkeypatch: pytest.MonkeyPatch) -> Non
     near, far = socket.socketpair()
     with near:
         channel = UnixChannel(far)
-        assert channel.sender == (os.getpid(), os.geteuid())
+        assert channel.sender == Sender(os.getpid(), os.geteuid())
         assert host_module._refusal(channel.sender) == ""
         del channel

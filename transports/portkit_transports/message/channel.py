@@ -68,6 +68,15 @@ class UnixChannel:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
         return self._socket.sendmsg([data], [rights])
 
+    @property
+    def has_unread(self) -> bool:
+        """Never: nothing is kept here."""
+        return False
+
+    def finish(self) -> bool:
+        """Nothing is lost that lies in the peer's buffer."""
+        return False
+
     def shutdown(self) -> None:
         """As the protocol says."""
         try:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 from portkit import _fork
 from portkit._report import logger
 from portkit.errors import NameNotFoundError, PortError, TransportError
-from portkit.link import service
+from portkit.link.acceptor import Acceptor
 from portkit.link.node import Node, Settings
 from portkit.message import Sender
-from portkit.runloop import DescriptorSource, Ready
 from portkit_transports.message.channel import UnixChannel
 from portkit_transports.message.directory import Directory
 from portkit_transports.message.process import process_start_time
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 ALLOWED_UIDS = "PORTKIT_ALLOWED_UIDS"
 """Environment variable: numbers of users, separated by commas, that may connect beside our own."""
 _BACKLOG = 512
-_ACCEPTS = 64
-"""How many connections are accepted before others have their turn."""
 
 
 class Listener:
@@ -43,61 +40,29 @@ class Listener:
         path = path or host.directory.new_socket_path()
         self.name: str = path.name
         self.path: str = str(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._node = host.node
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            self._socket.setblocking(False)
-            try:
-                self._socket.bind(self.path)
-                Path(self.path).chmod(stat.S_IRUSR | stat.S_IWUSR)
-                self._socket.listen(_BACKLOG)
-            except OSError as error:
-                raise TransportError(
-                    f"the socket {self.path} cannot be made: {error.strerror}; check the folder, "
-                    "its file system, and the limit of open files"
-                ) from error
-            self._host = host
-            self._source = DescriptorSource(self._socket, self._accept)
-            service.join(self).add_source(self._source)
-        except BaseException:
-            self._socket.close()
-            raise
-        _fork.close_in_child(self)
+            listening.bind(self.path)
+            Path(self.path).chmod(stat.S_IRUSR | stat.S_IWUSR)
+            listening.listen(_BACKLOG)
+        except OSError as error:
+            listening.close()
+            raise TransportError(
+                f"the socket {self.path} cannot be made: {error.strerror}; check the folder, "
+                "its file system, and the limit of open files"
+            ) from error
+        self._acceptor = Acceptor(listening, self._accepted)
 
-    def _accept(self, source: DescriptorSource, ready: Ready) -> None:
-        for _ in range(_ACCEPTS):
-            try:
-                connection, _ = self._socket.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                # Out of descriptors: who waits stays in the backlog until some are free again.
-                logger.warning("a connection could not be accepted: %s", error)
-                self._pause()
-                return
-            self._host.node.accept(UnixChannel(connection))
-
-    def _pause(self) -> None:
-        self._source.watch(read=False, write=False)
-        loop = service.loop()
-        if loop is not None:
-            loop.call_later(0.1, self._resume)
-
-    def _resume(self) -> None:
-        if self._source.is_valid:
-            self._source.watch(read=True, write=False)
+    def _accepted(self, connection: socket.socket, address: object) -> None:
+        self._node.accept(UnixChannel(connection))
 
     def close(self, *, unlink: bool = True) -> None:
         """Listen no more. Connections that were made go on."""
-        self._source.invalidate()
         if unlink:
             with suppress(OSError):  # the folder was removed, or swept
                 Path(self.path).unlink()
-        self._socket.close()
-        service.leave(self)
-
-    def close_in_child(self) -> None:
-        """Close the child's copy; the socket is the parent's."""
-        self._socket.close()
+        self._acceptor.close()
 
 
 class Host:

@@ -1,1 +1,23 @@
-"""Ports over TCP, with TLS or pre-shared keys."""
+"""Ports between hosts: TCP, with TLS or pre-shared keys."""
+
+from portkit.link.decoder import Limits
+from portkit.link.node import Settings
+from portkit_transports.socket.addressed_right import ConnectionEvent
+from portkit_transports.socket.backoff import Backoff
+from portkit_transports.socket.port import SocketPort
+from portkit_transports.socket.security import InsecureWarning
+from portkit_transports.socket.shared_key import PreSharedKey
+from portkit_transports.socket.tls import TLSConfig
+from portkit_transports.socket.transport import transport
+
+__all__ = [
+    "Backoff",
+    "ConnectionEvent",
+    "InsecureWarning",
+    "Limits",
+    "PreSharedKey",
+    "Settings",
+    "SocketPort",
+    "TLSConfig",
+    "transport",
+]

@@ -209,6 +209,11 @@ class KeyDialler:
         self._due = _OVER
         self.is_done: bool = False
 
+    @property
+    def key_id(self) -> str:
+        """The key's."""
+        return self._key.id
+
     def begin(self) -> bytes:
         """The frame to send first."""
         self._due = _CHALLENGE

@@ -1,0 +1,495 @@
+"""Rights to ports that are known by their addresses: connected to when they are first used.
+
+With ``reconnect`` a right outlives its connections. What that means:
+
+- A message that was accepted, and of which it is not known that the receiver took it, may be lost
+  with its connection: how many there are is reported. None of them is sent again, so none comes
+  twice.
+- A request that waits for its answer fails with ``BecameInvalidError``, and so does a send in
+  whose midst the connection went; both may have reached the receiver.
+- A send that begins while there is no connection waits for one.
+- Ports that came in messages over the old connection end with it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Lock, RLock
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+
+from portkit import _fork, _thread
+from portkit._arguments import check_size
+from portkit._report import logger
+from portkit.errors import (
+    AuthenticationError,
+    BecameInvalidError,
+    InvalidPortError,
+    PortError,
+    SendTimeoutError,
+    TransportError,
+)
+from portkit.link.flow import FIRST_WINDOW, cost
+from portkit.link.node import ANYONE, Node, Settings
+from portkit.link.rights import Import
+from portkit.message import Envelope
+from portkit.port import Port, ReplyPort
+from portkit_transports.socket.dialling import Destination, Dialling
+from portkit_transports.socket.handshake import SocketChannel
+from portkit_transports.socket.requests import Requests
+
+if TYPE_CHECKING:
+    from portkit._wakeup import Waiter
+    from portkit.link.link import Link
+    from portkit.link.reading import Reading
+
+
+class ConnectionEvent(NamedTuple):
+    """A connection of a remote port that reconnects was lost, or is there again.
+
+    Attributes:
+        is_connected: which of the two.
+        reason: why it was lost.
+        unacknowledged: how many messages may be lost: sent, and not known to have been taken from
+            the receiver's queue. The last ones that were sent.
+    """
+
+    is_connected: bool
+    reason: str = ""
+    unacknowledged: int = 0
+
+
+class Handle(Protocol):
+    """Who holds such a right."""
+
+    def _lost(self) -> None:
+        """It has ended."""
+
+    def _connection_changed(self, event: ConnectionEvent) -> bool:
+        """Its connection was lost, or is there again; whether that was passed on."""
+        ...
+
+
+class AddressedRight:
+    """The right to send to whatever port is at an address.
+
+    Args:
+        destination: the address, and how to get there.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_attempts",
+        "_dialling",
+        "_ending",
+        "_failed",
+        "_failure",
+        "_first",
+        "_handles",
+        "_keeping",
+        "_lock",
+        "_onward",
+        "_opening",
+        "_requests",
+        "_right",
+        "_waiting",
+        "_was_connected",
+        "destination",
+    )
+
+    _known: ClassVar[weakref.WeakValueDictionary[Destination, AddressedRight]] = (
+        weakref.WeakValueDictionary()
+    )
+    _table_lock: ClassVar[Lock] = Lock()
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination: Destination = destination
+        self._lock = RLock()  # re-entrant for signal handlers; nothing of a program is called in it
+        self._dialling: Dialling | None = None
+        self._opening: Import | None = None
+        self._right: Import | None = None
+        self._first: Envelope | None = None
+        self._keeping: AddressedRight | None = None
+        self._failure: PortError = TransportError("not connected yet")
+        self._attempts = 0
+        self._failed = 0
+        self._was_connected = False
+        self._ending = ""
+        self._waiting: deque[Waiter] = deque()
+        self._onward: tuple[Callable[[], None], ...] = ()
+        self._handles: list[weakref.ref[Handle]] = []
+        self._requests = Requests()
+
+    @classmethod
+    def of(cls, destination: Destination) -> AddressedRight:
+        """The one of that address, unless that has ended: then a new one."""
+        with cls._table_lock:
+            found = cls._known.get(destination)
+            if found is None or not found.is_alive:
+                found = cls._known[destination] = cls(destination)
+            return found
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether messages can still be accepted; True before anything is known."""
+        return not self._ending
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the port was reached, and nothing else is known since."""
+        right = self._right
+        return right is not None and right.is_alive
+
+    def resolve(self) -> Import | AddressedRight:
+        """Where to send: the right on the connection, if that is the only one there will be."""
+        right = self._right
+        return self if right is None or self.destination.reconnect is not None else right
+
+    def watch(self, handle: Handle) -> bool:
+        """Have the handle told of the end; False where that has come. Connects to nobody."""
+        with self._lock:
+            self._handles = [ref for ref in self._handles if ref() is not None]
+            self._handles.append(weakref.ref(handle))
+            return self.is_alive
+
+    # Sending: see portkit.link.remote_port.Reached.
+
+    def post(self, envelope: Envelope, timeout: float | None) -> None:
+        """Send; as ``Port._post``. Waits for a connection first, where there is none."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            right = self._right
+            if right is None or not right.is_alive:
+                right = self._reach(envelope, timeout, deadline)
+                if right is None:
+                    return
+            try:
+                right.post(envelope, None if deadline is None else max(0.0, deadline - monotonic()))
+                if self.destination.reconnect is not None and type(envelope[2]) is ReplyPort:
+                    self._requests.note(envelope[2], right.sent)
+                return
+            except BecameInvalidError:
+                raise  # in its midst: it may have arrived
+            except InvalidPortError:
+                if self.destination.reconnect is None:
+                    raise
+
+    def post_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
+        """Send; as ``Port._post_many``."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while envelopes:
+            right = self._right
+            if right is None or not right.is_alive:
+                right = self._reach(None, timeout, deadline)
+            assert right is not None, "none of several is kept for later"
+            try:
+                remaining = None if deadline is None else max(0.0, deadline - monotonic())
+                return right.post_many(envelopes, remaining)
+            except BecameInvalidError:
+                raise
+            except InvalidPortError as error:
+                if self.destination.reconnect is None or error.accepted:
+                    raise
+        return 0
+
+    def allocate(self, size: int) -> memoryview:
+        """A buffer; it is copied when it is sent, as hosts share no memory."""
+        check_size(size)
+        return memoryview(bytearray(size))
+
+    @property
+    def reading(self) -> Reading | None:
+        """What answers come in by; None while there is no connection."""
+        right = self._right
+        return None if right is None else right.reading
+
+    @property
+    def local(self) -> Port | None:
+        """None: where the port is, nobody knows before it is reached."""
+        return None
+
+    def number_on(self, link: Link) -> int | None:
+        """The peer's number for the port, if the connection is that link."""
+        right = self._right
+        return None if right is None else right.number_on(link)
+
+    def call_when_room(self, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called when there is a connection with room; False where there is."""
+        with self._lock:
+            right = self._right
+            if right is None or not right.is_alive:
+                if not self.is_alive:
+                    return False
+                if callback not in self._onward:
+                    self._onward += (callback,)
+                return True
+        return right.call_when_room(callback)
+
+    def connect(self, timeout: float | None) -> None:
+        """Wait for a connection, where there is none; errors as of :meth:`_reach`."""
+        if not self.is_connected:
+            deadline = None if timeout is None else monotonic() + timeout
+            self._reach(None, timeout, deadline)
+
+    # Waiting for a connection.
+
+    def _reach(
+        self, first: Envelope | None, timeout: float | None, deadline: float | None
+    ) -> Import | None:
+        """The right on a connection; None if ``first`` will be sent once there is one.
+
+        Raises:
+            TransportError, NameNotFoundError: there is none, and no other attempt will be made.
+            AuthenticationError: one side refused the other.
+            SendTimeoutError: there is none yet.
+            InvalidPortError: the right has ended.
+        """
+        with self._lock:
+            attempts = self._attempts
+            found = self._look(attempts)
+            if found is not None:
+                return found
+            self._dial()
+            if timeout is not None and timeout <= 0:
+                if first is None or self._first is not None or cost(first[1]) > FIRST_WINDOW:
+                    raise SendTimeoutError(self._not_connected("yet"))
+                self._first = first
+                self._keeping = self  # it was accepted: handles may go, it may not
+                return None
+        return self._await_connection(attempts, timeout, deadline)
+
+    def _await_connection(
+        self, attempts: int, timeout: float | None, deadline: float | None
+    ) -> Import:
+        waiter = _thread.current().waiter
+        waiter.check_awake()
+        try:
+            while True:
+                waiter.armed = self
+                with self._lock:
+                    if waiter not in self._waiting:
+                        self._waiting.append(waiter)
+                    found = self._look(attempts)
+                if found is not None:
+                    return found
+                remaining = None if deadline is None else deadline - monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise SendTimeoutError(self._not_connected(f"within {timeout} s"))
+                waiter.sleep(remaining)
+        finally:
+            waiter.armed = None
+            with self._lock:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+
+    def _look(self, attempts: int) -> Import | None:
+        """The right on a connection, if there is one; raises where there will be none."""
+        if self._ending:
+            raise InvalidPortError(f"the port is gone: {self._ending}")
+        if self._right is not None and self._right.is_alive:
+            return self._right
+        if self._attempts != attempts:
+            failure = self._failure
+            # With reconnect others follow, of which only what was refused has no better prospects.
+            if self.destination.reconnect is None or isinstance(failure, AuthenticationError):
+                raise type(failure)(str(failure))
+        return None
+
+    def _not_connected(self, when: str) -> str:
+        last = f"; the last attempt: {self._failure}" if self._failed else ""
+        return f"there is no connection to {self.destination} {when}: raise timeout={last}"
+
+    # Connecting. On the service thread, but for the first call of _dial.
+
+    def _dial(self, pause: float = 0.0) -> None:
+        with self._lock:
+            if self._dialling is None and self._opening is None and self.is_alive:
+                self._dialling = Dialling(self.destination, _weakly(self))
+                self._dialling.start(pause)
+
+    def _dialled(self, outcome: SocketChannel | PortError) -> None:
+        with self._lock:
+            self._dialling = None
+        if isinstance(outcome, PortError):
+            self._attempt_failed(outcome)
+            return
+        destination = self.destination
+        link = node_of(destination.settings).dial(outcome)
+        try:
+            right = link.table.open(destination.port_id, ANYONE)
+        except BecameInvalidError:
+            self._attempt_failed(TransportError(f"{destination}: {link.ending or 'it broke off'}"))
+            return
+        with self._lock:
+            self._opening = right
+        with link.lock:
+            right.onward += (_confirming(self),)
+        if not right.watch(self):
+            self._lost()
+        link.reading.look_after()
+
+    def _confirmed(self) -> None:
+        """The port is there: send what waits. On whichever thread reads the connection."""
+        right = self._opening
+        if right is None or not right.is_confirmed or not right.is_alive:
+            return  # its end is told in another way
+        with self._lock:
+            first, self._first, self._keeping = self._first, None, None
+        if first is not None:
+            try:
+                right.post(first, 0)
+            except (PortError, TypeError) as error:
+                self._first_lost(first, error)
+        with self._lock:
+            if self._opening is not right:
+                return
+            self._opening, self._right = None, right
+            self._requests = Requests()
+            self._failed = 0
+            was_connected, self._was_connected = self._was_connected, True
+        self._ring()
+        if was_connected:
+            logger.info("%s is connected again", self.destination)
+            self._tell(ConnectionEvent(is_connected=True))
+
+    def _lost(self) -> None:
+        """The port, or the connection to it, has ended. Any thread."""
+        with self._lock:
+            right = self._right or self._opening
+            if right is None or right.is_alive:
+                return
+            was_open = self._right is not None
+            self._right = self._opening = None
+        link = right.link
+        reason = link.ending or "its owner invalidated it"
+        if not was_open:
+            kind = AuthenticationError if link.was_refused else TransportError
+            self._attempt_failed(kind(f"{self.destination}: {reason}"))
+        elif (backoff := self.destination.reconnect) is None:
+            self._end(reason)
+        else:
+            unacknowledged = right.sent - max(right.taken, self._requests.last_answered())
+            self._report_loss(ConnectionEvent(False, reason, unacknowledged))
+            self._dial(backoff.pause(0) or 0.0)
+
+    def _report_loss(self, event: ConnectionEvent) -> None:
+        if not self._tell(event):
+            logger.warning(
+                "the connection to %s was lost, %s; %d messages may be lost too: "
+                "add_connection_handler() tells the program",
+                self.destination,
+                event.reason,
+                event.unacknowledged,
+            )
+
+    def _attempt_failed(self, error: PortError) -> None:
+        backoff = self.destination.reconnect
+        with self._lock:
+            self._attempts += 1
+            self._failed += 1
+            self._failure = error
+            pause = None if backoff is None else backoff.pause(self._failed)
+        if pause is not None:
+            if self._failed == 1:
+                logger.warning("%s; trying again", error)
+            self._dial(pause)
+        elif backoff is not None or self._first is not None:
+            self._end(str(error))
+        self._ring()
+
+    def _end(self, reason: str) -> None:
+        with self._lock:
+            if self._ending:
+                return
+            self._ending = reason
+            first, self._first, self._keeping = self._first, None, None
+            handles, self._handles = self._handles, []
+            dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.cancel()
+        if first is not None:
+            self._first_lost(first, BecameInvalidError(reason))
+        for ref in handles:
+            handle = ref()
+            if handle is not None:
+                handle._lost()
+        self._ring()
+
+    def _first_lost(self, envelope: Envelope, error: Exception) -> None:
+        """A message was accepted before there was a connection, and none came."""
+        reply_port = envelope[2]
+        if type(reply_port) is ReplyPort:
+            reply_port.fail(BecameInvalidError(str(error)))
+        else:
+            logger.warning("a message to %s could not be sent: %s", self.destination, error)
+
+    def _ring(self) -> None:
+        with self._lock:
+            waiting = list(self._waiting)
+            onward, self._onward = self._onward, ()
+        for waiter in waiting:
+            waiter.ring()
+        for callback in onward:
+            callback()
+
+    def _tell(self, event: ConnectionEvent) -> bool:
+        """Whether there was somebody to tell."""
+        told = False
+        for ref in list(self._handles):
+            handle = ref()
+            if handle is not None:
+                told = handle._connection_changed(event) or told
+        return told
+
+    def __del__(self) -> None:
+        # May run inside anything on any thread: this takes no lock.
+        dialling = self._dialling
+        if dialling is not None:
+            dialling.cancel()
+
+    def __repr__(self) -> str:
+        return f"to {self.destination}"
+
+
+def _weakly(right: AddressedRight) -> Callable[[SocketChannel | PortError], None]:
+    """Passes on what came of dialling, if anybody still wants it."""
+    ref = weakref.ref(right)
+
+    def dialled(outcome: SocketChannel | PortError) -> None:
+        found = ref()
+        if found is not None:
+            found._dialled(outcome)
+        elif not isinstance(outcome, PortError):
+            outcome.shutdown()
+
+    return dialled
+
+
+def _confirming(right: AddressedRight) -> Callable[[], None]:
+    ref = weakref.ref(right)
+
+    def confirmed() -> None:
+        found = ref()
+        if found is not None:
+            found._confirmed()
+
+    return confirmed
+
+
+_nodes: dict[Settings, Node] = {}
+
+
+def node_of(settings: Settings) -> Node:
+    """This process's side of the links that it dials with those settings."""
+    return _nodes.get(settings) or _nodes.setdefault(settings, Node(settings, keeps=lambda: False))
+
+
+def _after_fork_in_child() -> None:
+    AddressedRight._table_lock = Lock()
+    AddressedRight._known = weakref.WeakValueDictionary()
+    _nodes.clear()
+
+
+_fork.call_in_child(_after_fork_in_child)

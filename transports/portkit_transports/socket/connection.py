@@ -1,0 +1,46 @@
+"""A connected TCP socket, as links use it."""
+
+from __future__ import annotations
+
+import socket
+
+
+class Connection(socket.socket):
+    """Closes without a warning: it goes with its link, which is often found as garbage."""
+
+    __slots__ = ()
+
+    @classmethod
+    def taking(cls, connection: socket.socket) -> Connection:
+        """The connection, taken over from ``connection``: non-blocking, and without delays."""
+        taken = cls(connection.family, connection.type, connection.proto, connection.detach())
+        taken.setblocking(False)
+        # A message is written whole: to wait for more of it only costs time.
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return taken
+
+    def end(self) -> None:
+        """End both directions."""
+        try:
+            self.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the peer was quicker
+
+    def finish(self) -> None:
+        """End the direction to the peer, after what was written."""
+        try:
+            self.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # as above
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def host_of(connection: socket.socket) -> str:
+    """The IP address at the other end, without its port; empty where it is gone already."""
+    try:
+        host = str(connection.getpeername()[0])
+    except OSError:
+        return ""
+    return host.removeprefix("::ffff:")  # IPv4 that came in by an IPv6 socket

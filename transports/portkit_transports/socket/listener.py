@@ -1,0 +1,87 @@
+"""Listening for TCP connections, and seeing to it that only those become links who may."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from portkit._report import logger
+from portkit.errors import PortError
+from portkit.link import frames, service
+from portkit.link.acceptor import Acceptor
+from portkit.link.node import Node
+from portkit_transports.socket.connection import host_of
+from portkit_transports.socket.handshake import Handshake, ServerHandshake
+from portkit_transports.socket.security import Security
+
+
+class Listener:
+    """A listening socket.
+
+    Args:
+        listening: the socket, which is the listener's from now on.
+        node: where links go.
+        security: what those who connect have to prove.
+    """
+
+    def __init__(self, listening: socket.socket, node: Node, security: Security) -> None:
+        self._node = node
+        self._security = security
+        self._handshakes: dict[Handshake, str] = {}
+        self._acceptor = Acceptor(listening, self._accepted)
+
+    def _accepted(self, connection: socket.socket, address: Any) -> None:
+        host = host_of(connection)
+        reason = self._refusal(host)
+        if reason:
+            _refuse(connection, host, reason)
+            return
+        try:
+            handshake = ServerHandshake(
+                connection, self._security, self._node.settings.greeting_timeout, self._over
+            )
+        except (PortError, OSError) as error:  # such as certificates that are gone
+            logger.warning("%s was refused: %s", host, error)
+            connection.close()
+            return
+        self._handshakes[handshake] = host
+        handshake.start()
+
+    def _refusal(self, host: str) -> str:
+        """Why a connection from there is too many, or ""."""
+        settings = self._node.settings
+        if len(self._handshakes) >= settings.max_handshakes:
+            return f"{settings.max_handshakes} connections are in their handshake already"
+        same = sum(other == host for other in self._handshakes.values())
+        same += self._node.count_awaited(host)
+        if same >= settings.max_handshakes_per_host:
+            return f"{same} connections from {host} are in their handshake already"
+        return ""
+
+    def _over(self, handshake: Handshake, error: PortError | None) -> None:
+        self._handshakes.pop(handshake, None)
+        if error is None:
+            self._node.accept(handshake.channel)
+        else:
+            assert isinstance(handshake, ServerHandshake), "these are what is begun here"
+            logger.warning("%s was refused: %s", handshake.claim, error)
+
+    def close(self) -> None:
+        """Listen no more; connections in their handshake are given up, others go on."""
+        self._acceptor.close()
+        service.call(self._cancel)
+
+    def _cancel(self) -> None:
+        while self._handshakes:
+            self._handshakes.popitem()[0].cancel()
+
+
+def _refuse(connection: socket.socket, host: str, reason: str) -> None:
+    logger.warning("%s was refused: %s", host, reason)
+    try:
+        connection.setblocking(False)
+        connection.send(frames.refusal(f"the port refuses the connection: {reason}"))
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    connection.close()
