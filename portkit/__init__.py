@@ -31,9 +31,9 @@ from portkit.errors import (
 )
 from portkit.message import PortMessage, Sender
 from portkit.port import Port, ReplyPort
-from portkit.registry import PORT_CLASSES as _PORT_CLASSES
+from portkit.registry import OFFERED as _OFFERED
 from portkit.registry import connect_port, open_port
-from portkit.registry import port_class as _port_class
+from portkit.registry import offered as _offered
 from portkit.runloop import (
     COMMON_MODES,
     DEFAULT_MODE,
@@ -54,7 +54,13 @@ if TYPE_CHECKING:
     from portkit.workers import Restart, Session, Worker, WorkerGroup
     from portkit_transports.mach import MachPort
     from portkit_transports.message import MessagePort
-    from portkit_transports.socket import SocketPort
+    from portkit_transports.socket import (
+        Backoff,
+        ConnectionEvent,
+        PreSharedKey,
+        SocketPort,
+        TLSConfig,
+    )
 
 __version__ = "0.1.0"
 
@@ -64,9 +70,11 @@ __all__ = [
     "Activity",
     "Address",
     "AuthenticationError",
+    "Backoff",
     "BecameInvalidError",
     "CheckInError",
     "CheckInTimeoutError",
+    "ConnectionEvent",
     "Descriptor",
     "DescriptorSource",
     "ErrorContext",
@@ -82,6 +90,7 @@ __all__ = [
     "Port",
     "PortError",
     "PortMessage",
+    "PreSharedKey",
     "ProtocolError",
     "Ready",
     "ReceiveTimeoutError",
@@ -94,6 +103,7 @@ __all__ = [
     "Sender",
     "Session",
     "SocketPort",
+    "TLSConfig",
     "ThreadData",
     "Timer",
     "TransportError",
@@ -118,9 +128,9 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load transports' port classes, and what is late, when they are first asked for."""
-    if name in _PORT_CLASSES:
-        value: Any = _port_class(name)
+    """Load what transports have, and what is late, when it is first asked for."""
+    if name in _OFFERED:
+        value: Any = _offered(name)
     elif name in _LATE:
         value = getattr(_import_module(_LATE[name]), name)
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,8 +26,16 @@ _BUILT_IN = {
 }
 """For where there is no metadata to find entry points in, such as a zipapp."""
 
-PORT_CLASSES = {"MachPort": "mach", "MessagePort": "message", "SocketPort": "socket"}
-"""Port classes that ``portkit`` offers under its own name, and the scheme that has them."""
+OFFERED = {
+    "Backoff": "socket",
+    "ConnectionEvent": "socket",
+    "MachPort": "mach",
+    "MessagePort": "message",
+    "PreSharedKey": "socket",
+    "SocketPort": "socket",
+    "TLSConfig": "socket",
+}
+"""What ``portkit`` offers under its own name, and the scheme of the transport that has it."""
 
 
 class Transport(Protocol):
@@ -83,9 +92,11 @@ def _found() -> dict[str, EntryPoint]:
     return {point.name: point for point in [*built_in, *entry_points(group=GROUP)]}
 
 
-def port_class(name: str) -> type[Port]:
-    """A class of :data:`PORT_CLASSES`, its transport loaded for it."""
-    return transport(PORT_CLASSES[name]).port_class
+def offered(name: str) -> Any:
+    """What has a name of :data:`OFFERED`, its transport loaded for it."""
+    scheme = OFFERED[name]
+    transport(scheme)  # whose errors say more
+    return getattr(import_module(_found()[scheme].module), name)
 
 
 def open_port(address: str | Address, delegate: Any = None, **options: Any) -> Port:

@@ -83,8 +83,9 @@ class TestBuiltIn:
         assert found["mach"] is mach_transport
 
     def test_port_classes(self) -> None:
-        for name, scheme in registry.PORT_CLASSES.items():
-            assert getattr(portkit, name) is registry.transport(scheme).port_class
+        for name, scheme in registry.OFFERED.items():
+            if name.endswith("Port"):
+                assert getattr(portkit, name) is registry.transport(scheme).port_class
 
 
 class TestUnknown:
