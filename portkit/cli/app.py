@@ -101,7 +101,9 @@ def worker(
     main: Annotated[
         str,
         typer.Option(
-            metavar="ADDRESS", help="The door of the group, as message:NAME.", show_default=False
+            metavar="ADDRESS",
+            help="The door of the group: message:NAME or socket://HOST:PORT.",
+            show_default=False,
         ),
     ],
     index: Annotated[
@@ -128,6 +130,37 @@ def worker(
             show_default=False,
         ),
     ] = None,
+    tls: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER:NAME",
+            help="The certificate that 'portkit certs issue NAME' made in FOLDER.",
+            show_default=False,
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The authorities that are trusted.", show_default=False),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="This worker's certificate.", show_default=False),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its private key.", show_default=False)
+    ] = None,
+    peer_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Who the group is, in its certificate; by default the host that is dialled.",
+            show_default=False,
+        ),
+    ] = None,
+    psk: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The pre-shared key.", show_default=False),
+    ] = None,
     lifeline: Annotated[
         bool,
         typer.Option(
@@ -148,5 +181,13 @@ def worker(
             check_in_timeout=check_in_timeout,
             retry=retry,
             lifeline=lifeline,
+            security={
+                "tls": tls,
+                "ca": ca,
+                "certificate": certificate,
+                "key_file": key_file,
+                "peer_names": peer_name or (),
+                "psk": psk,
+            },
         )
     )

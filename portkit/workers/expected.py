@@ -49,8 +49,8 @@ class ExpectedLauncher(Launcher):
 
     @staticmethod
     def door_address(over: str) -> str:
-        """A name, where there are names; else an address that the transport picks."""
-        return f"{over}:{unused_name()}" if over == "message" else f"{over}:"
+        """A name or a number that is not used, for workers of this host."""
+        return f"{over}:{unused_name() if over == 'message' else '//127.0.0.1:0'}"
 
     def place(self, workers: Sequence[Worker], arrival: Arrival) -> Worker:
         """The place of a worker that comes back, else the next that is free."""

@@ -58,7 +58,7 @@ class WorkerGroup:
         count: how many workers; by default one for each processor.
         over: the scheme of the transport: ``mach`` makes them threads, ``message`` processes.
         address: where workers that others start check in: ``(host, port)``, or an address; by
-            default the transport picks one. See :meth:`open`.
+            default one for workers of this host. See :meth:`open`.
         check_in_timeout: seconds for all of them to check in; None waits for ever.
         name: the workers' names are this and their number.
         on_message: called as ``on_message(worker, message)`` for each message from a worker; what

@@ -132,8 +132,10 @@ class Session:
                 f"{self.name} checks in too late: the group was stopped or gave up waiting"
             ) from error
         except (ReceiveTimeoutError, SendTimeoutError) as error:
+            why = f": {error}" if isinstance(error, SendTimeoutError) else ""
             raise CheckInTimeoutError(
                 f"the group did not answer {self.name}'s check-in within {self._check_in_timeout} s"
+                f"{why}"
             ) from error
         self._main, self._farewell = accepted.main, accepted.farewell
         place = accepted.place

@@ -11,6 +11,7 @@ from typing import Any
 
 from portkit import PortError, TransportError, connect_port
 from portkit.address import Address
+from portkit.cli.security import connection_options
 from portkit.cli.worker.rejoining import Joining, Pauses, failed_to_join
 from portkit.registry import transport
 from portkit.workers import Session
@@ -37,7 +38,7 @@ def run_worker(
     check_in_timeout: float,
     retry: bool | None = None,
     lifeline: bool = False,
-    options: Mapping[str, Any] | None = None,
+    security: Mapping[str, Any] | None = None,
 ) -> int:
     """Work until the group stops this worker, or is gone.
 
@@ -50,7 +51,7 @@ def run_worker(
         retry: whether to keep trying while the group is not there, or was lost; None where it is
             on another host.
         lifeline: whether to end when standard input does.
-        options: the transport's own, for the connection.
+        security: as of :func:`~portkit.cli.security.connection_options`.
 
     Returns:
         The exit status.
@@ -60,6 +61,7 @@ def run_worker(
     """
     if (here := str(os.getcwd())) not in sys.path:  # noqa: PTH109 - only its name is wanted
         sys.path.insert(0, here)
+    options: dict[str, Any] = {}
     token = os.environ.get(TOKEN, "")
     if token and index is None:
         index = 0
@@ -78,7 +80,7 @@ def run_worker(
     try:
         if lifeline:
             worker.guard = Guard(take_standard_input())
-        problem = _problem(target, main, options or {})
+        problem = _problem(target, main, security or {}, options)
         if problem is not None:
             return _fail(problem, WRONG_USAGE)
         if retry or (retry is None and Address.parse(main).scheme != "message"):
@@ -131,8 +133,10 @@ class _Worker:
         self._join(record=self._record, begun=begin)
 
 
-def _problem(target: str, main: str, options: Mapping[str, Any]) -> Exception | None:
-    """What is wrong with the arguments, found out before anything is done."""
+def _problem(
+    target: str, main: str, security: Mapping[str, Any], options: dict[str, Any]
+) -> Exception | None:
+    """What is wrong with the arguments, found out before anything is done; fills in ``options``."""
     try:
         address = Address.parse(main)
         transport(address.scheme)
@@ -142,8 +146,9 @@ def _problem(target: str, main: str, options: Mapping[str, Any]) -> Exception | 
                 "socket://HOST:PORT"
             )
         check(target)
+        options |= connection_options(address.scheme, **security)
         connect_port(main, **options).invalidate()
-    except (TransportError, TypeError, ValueError) as error:
+    except (TransportError, ValueError) as error:
         return error
     try:
         resolve(target)
