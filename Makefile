@@ -24,10 +24,11 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; \
 		do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-demo:  ## run the demonstration, with threads and with processes, and check its results
+demo:  ## run the demonstration, with threads, with processes and over TLS, and check its results
 	@$(environment) cli
 	$(BIN)/portkit demo --verify
 	$(BIN)/portkit demo --over message --verify
+	$(BIN)/portkit demo --over socket --verify
 
 test: lint types docs  ## lint, types, documentation and every test with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(PARALLEL) $(PYTEST_ARGS)

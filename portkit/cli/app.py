@@ -66,10 +66,32 @@ def demo(
     over: Annotated[
         str,
         typer.Option(
-            help="The transport between this side and the workers: mach (threads) or message "
-            "(processes)."
+            help="The transport between this side and the workers: mach (threads), message "
+            "(processes) or socket (TCP with TLS)."
         ),
     ] = "mach",
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="With --over socket: wait there for workers that are started on other hosts, and "
+            "say how. They read the files themselves, at the same paths.",
+            show_default=False,
+        ),
+    ] = None,
+    tls: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER[:NAME]",
+            help="With --listen: the certificate that 'portkit certs issue NAME' made in FOLDER; "
+            "NAME is main if none is given.",
+            show_default=False,
+        ),
+    ] = None,
+    psk: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --listen: the pre-shared key.", show_default=False),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Hash everything again in one thread, and compare.")
     ] = False,
@@ -82,7 +104,18 @@ def demo(
 
     The main loop deals the files out; workers answer with SHA-256 and size.
     """
-    raise typer.Exit(run_demo(path, workers=workers, over=over, verify=verify, crash=crash))
+    raise typer.Exit(
+        run_demo(
+            path,
+            workers=workers,
+            over=over,
+            verify=verify,
+            crash=crash,
+            listen=listen,
+            tls=tls,
+            psk=psk,
+        )
+    )
 
 
 @app.command(

@@ -13,13 +13,9 @@ from portkit.cli.demo.digest import digest_file
 from portkit.cli.demo.display import Display
 from portkit.cli.demo.files import find_files, shown, standard_library
 from portkit.cli.demo.job import HashJob
+from portkit.cli.demo.sides import Side, side_of
 from portkit.registry import transport
 from portkit.workers import WorkerGroup
-
-TARGET = "portkit.cli.demo.digest:hash_files"
-"""By name, as other processes import it."""
-CHECK_IN_TIMEOUT = 30.0
-"""Seconds: there may be more workers than processors, and each starts a Python of its own."""
 
 COMPLETE = 0
 INCOMPLETE = 1
@@ -29,7 +25,15 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 def run_demo(
-    path: Path | None, *, workers: int | None, over: str, verify: bool, crash: bool = False
+    path: Path | None,
+    *,
+    workers: int | None,
+    over: str,
+    verify: bool,
+    crash: bool = False,
+    listen: str | None = None,
+    tls: str | None = None,
+    psk: Path | None = None,
 ) -> int:
     """Run the job and show it.
 
@@ -39,6 +43,9 @@ def run_demo(
         over: the scheme of the transport to the workers.
         verify: hash everything again in this thread, and compare.
         crash: let a worker fail half-way.
+        listen: ``HOST:PORT`` at which workers of other hosts check in; None for none such.
+        tls: ``FOLDER:NAME``, the main side's certificate there.
+        psk: the file of a pre-shared key, there.
 
     Returns:
         The exit status.
@@ -46,8 +53,31 @@ def run_demo(
     display = Display()
     try:
         transport(over)
-        group = WorkerGroup(TARGET, count=workers, over=over, check_in_timeout=CHECK_IN_TIMEOUT)
-    except PortError as error:
+        side = side_of(over, listen, tls, psk)
+    except (PortError, ValueError, ImportError) as error:
+        display.say(f"portkit demo: {error}")
+        return WRONG_USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    try:
+        return _run(path, side, workers, over, display, verify=verify, crash=crash)
+    finally:
+        side.close()
+
+
+def _run(
+    path: Path | None,
+    side: Side,
+    workers: int | None,
+    over: str,
+    display: Display,
+    *,
+    verify: bool,
+    crash: bool,
+) -> int:
+    try:
+        group = WorkerGroup(side.target, count=workers, over=over, **side.options)
+    except (PortError, ValueError) as error:
         display.say(f"portkit demo: {error}")
         return WRONG_USAGE
     root = path or standard_library()
@@ -56,19 +86,22 @@ def run_demo(
         if not files:
             display.say(f"{shown(root)}: there are no files here, so there is nothing to do")
             return INCOMPLETE
-        job = HashJob(group, files, say=display.say, crash=crash)
+        job = HashJob(group, files, say=display.say, side=side, crash=crash)
     except KeyboardInterrupt:
         display.say("interrupted: the files were still being listed")
         return INTERRUPTED
     began = monotonic()
     try:
-        with display.progress(job):
+        with side.attend(group, display.say), display.progress(job):
             job.run()
         display.summary(job, max(monotonic() - began, 1e-6), over, _tree_digest(job, root))
         differ = _verify(job, display) if verify else 0
     except PortError as error:
         display.say(f"portkit demo: {error}")
         return INCOMPLETE
+    except ValueError as error:
+        display.say(f"portkit demo: {error}")
+        return WRONG_USAGE
     except KeyboardInterrupt:
         display.say(f"interrupted: {job.done} of {job.total} files were through")
         return INTERRUPTED

@@ -10,6 +10,7 @@ from pathlib import Path
 from portkit import InvalidPortError, PortMessage, ReceiveTimeoutError, RunLoop
 from portkit.cli.demo.digest import CRASH, DIGEST, HASH, Digest
 from portkit.cli.demo.files import shown
+from portkit.cli.demo.sides import Side
 from portkit.workers import Worker, WorkerGroup
 
 WINDOW = 16
@@ -25,6 +26,7 @@ class HashJob:
         group: not started yet; its callbacks become this job's.
         files: what to hash.
         say: told in a line of everything that does not go as it should.
+        side: where the workers come from.
         crash: let a worker fail half-way.
 
     Attributes:
@@ -41,6 +43,7 @@ class HashJob:
         files: Iterable[Path],
         *,
         say: Callable[[str], None],
+        side: Side | None = None,
         crash: bool = False,
     ) -> None:
         self.digests: dict[Path, Digest] = {}
@@ -55,10 +58,12 @@ class HashJob:
         # Of the workers that are not lost; their files in the order in which they hash them.
         self._in_hand: dict[Worker, dict[Path, None]] = {w: {} for w in group.workers}
         self._say = say
+        self._side = side or Side()
         self._crash = crash
         self._loop = RunLoop.current()
         group.on_message = self._receive
         group.on_worker_lost = self._lose
+        group.on_worker_restarted = self._take_back
 
     @property
     def total(self) -> int:
@@ -79,6 +84,7 @@ class HashJob:
         """
         with self._group:
             try:
+                self._side.all_came()
                 self._deal_to_all()
                 while self.done < self._total:
                     self._loop.run()
@@ -138,11 +144,20 @@ class HashJob:
         self._waiting.extendleft(reversed(files))
         if self._in_hand:
             self._deal_to_all()
+        elif self._waiting and self._side.return_later:
+            self._say(
+                f"no worker is left: waiting for one to join, with {len(self._waiting)} files"
+            )
         elif self._waiting:
             self._say(f"no worker is left for {len(self._waiting)} files")
             self.failures |= dict.fromkeys(self._waiting, "no worker is left")
             self._waiting.clear()
         self._stop_if_done()
+
+    def _take_back(self, worker: Worker) -> None:
+        self._say(f"{worker.name} is back")
+        self._in_hand[worker] = {}
+        self._deal(worker)
 
     def _suspect(self, file: Path) -> None:
         """A worker was lost at this file: give it up after a few times, deal it last until then."""

@@ -1,0 +1,205 @@
+"""Where the main job's workers come from: its group, this module, or people on other hosts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from portkit.cli.security import connection_options, split_folder_and_name, tls_from_folder
+from portkit.workers import WorkerGroup
+
+TARGET = "portkit.cli.demo.digest:hash_files"
+"""By name, as other processes import it."""
+MAIN = "main"
+"""Whose certificate the main side shows, where nothing else is said."""
+_WORKER = "worker"
+_CHECK_IN_TIMEOUT = 30.0
+"""Seconds: there may be more workers than processors, and each starts a Python of its own."""
+_TO_END = 5.0
+"""Seconds for a worker's process to end, before it is killed."""
+_PLACE = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
+_ANYWHERE = {"0.0.0.0", "[::]"}  # noqa: S104 - compared with, not listened at
+
+
+class Side:
+    """Workers that the group starts itself; others derive from it.
+
+    Attributes:
+        target: for the group.
+        options: for the group.
+        return_later: whether workers that are lost may come back.
+    """
+
+    return_later = False
+
+    def __init__(self) -> None:
+        self.target: str | None = TARGET
+        self.options: dict[str, Any] = {"check_in_timeout": _CHECK_IN_TIMEOUT}
+
+    def attend(
+        self, group: WorkerGroup, say: Callable[[str], object]
+    ) -> AbstractContextManager[None]:
+        """From before the group is started to after it was stopped.
+
+        Args:
+            group: made with :attr:`target` and :attr:`options`.
+            say: told in a line what somebody has to do.
+        """
+        return nullcontext()
+
+    def all_came(self) -> None:
+        """Every worker has checked in."""
+
+    def close(self) -> None:
+        """It is over, or did not even begin."""
+
+
+class OverTLS(Side):
+    """Workers that this module starts on this host, with certificates to throw away."""
+
+    def __init__(self) -> None:
+        from portkit.cli.certs.folder import CertsFolder  # noqa: PLC0415 - needs cryptography
+
+        super().__init__()
+        self._folder = tempfile.TemporaryDirectory(prefix="portkit-demo-")
+        try:
+            certs = CertsFolder(Path(self._folder.name))
+            certs.init("portkit demo", 1)
+            certs.issue(MAIN, ["127.0.0.1"], 1)
+            certs.issue(_WORKER, [], 1)
+        except BaseException:
+            self.close()
+            raise
+        self.options |= {
+            "address": ("127.0.0.1", 0),
+            "tls": tls_from_folder(self._folder.name, MAIN),
+        }
+
+    @contextmanager
+    def attend(self, group: WorkerGroup, say: Callable[[str], object]) -> Iterator[None]:
+        """Start the workers, and see them end, and with this process however that ends."""
+        command = [
+            *(sys.executable, "-P", "-m", "portkit", "worker", TARGET, "--main", str(group.open())),
+            *("--tls", f"{self._folder.name}:{_WORKER}", "--no-retry", "--lifeline"),
+            *("--check-in-timeout", f"{_CHECK_IN_TIMEOUT:g}"),
+        ]
+        path = os.pathsep.join([os.path.abspath(entry) for entry in sys.path])  # noqa: PTH100
+        with ExitStack() as stack:
+            stack.callback(group.stop)
+            for _ in group.workers:
+                # In a process group of its own: a Ctrl-C in the terminal is for this process alone.
+                process = subprocess.Popen(  # noqa: S603 - made of our own parts, without a shell
+                    command,
+                    stdin=subprocess.PIPE,
+                    env={**os.environ, "PYTHONPATH": path},
+                    process_group=0,
+                )
+                stack.callback(_see_end, process)
+            yield
+
+    def all_came(self) -> None:
+        """Nobody else is to come: what is not there cannot be left behind."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the certificates."""
+        self._folder.cleanup()
+
+
+class Listening(Side):
+    """Workers that people start on other hosts.
+
+    Args:
+        listen: ``HOST:PORT``.
+        tls: ``FOLDER:NAME``; without a name it is that of :data:`MAIN`.
+        psk: the file of a pre-shared key.
+
+    Raises:
+        ValueError: an option is wrong.
+        TransportError: a file cannot be used.
+    """
+
+    return_later = True
+
+    def __init__(self, listen: str, tls: str | None, psk: Path | None) -> None:
+        super().__init__()
+        found = _PLACE.fullmatch(listen)
+        if found is None:
+            raise ValueError(f"--listen {listen!r} is no place: write HOST:PORT, or [::]:PORT")
+        self._folder = None if tls is None else split_folder_and_name(tls, name=MAIN)[0]
+        if tls is not None:
+            tls = ":".join(split_folder_and_name(tls, name=MAIN))
+        self._psk = psk
+        self.options = {
+            "check_in_timeout": None,
+            "address": (found[1] or found[2], int(found[3])),
+            **connection_options("socket", tls=tls, psk=psk),
+        }
+
+    @contextmanager
+    def attend(self, group: WorkerGroup, say: Callable[[str], object]) -> Iterator[None]:
+        """Say how to start workers."""
+        door = str(group.open())
+        try:
+            say(f"waiting for workers, {len(group.workers)} in all; start them on other hosts with")
+            say(f"  {self._command(door)}")
+            yield
+        finally:
+            group.stop()
+
+    def _command(self, door: str) -> str:
+        words = ["portkit", "worker", TARGET, "--main", _reachable(door)]
+        if self._folder is not None:
+            words += ["--tls", f"{self._folder}:{_other_name(Path(self._folder))}"]
+        if self._psk is not None:
+            words += ["--psk", str(self._psk)]
+        return shlex.join(words)
+
+
+def side_of(over: str, listen: str | None, tls: str | None, psk: Path | None) -> Side:
+    """Where workers over that scheme come from.
+
+    Raises:
+        ValueError: options that do not go together, or are wrong.
+        TransportError: a file cannot be used.
+    """
+    if listen is not None:
+        if over != "socket":
+            raise ValueError("--listen is for workers of other hosts: add --over socket")
+        return Listening(listen, tls, psk)
+    if tls is not None or psk is not None:
+        raise ValueError("--tls and --psk are for workers of other hosts: add --listen HOST:PORT")
+    return OverTLS() if over == "socket" else Side()
+
+
+def _see_end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None, "it is a pipe"
+    try:
+        process.stdin.close()
+        process.wait(_TO_END)
+    except BaseException as error:
+        process.kill()
+        process.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+
+
+def _reachable(door: str) -> str:
+    """The address, with this host's name where it listens at all addresses."""
+    host, _, number = door.partition("//")[2].rpartition(":")
+    return f"socket://{socket.gethostname()}:{number}" if host in _ANYWHERE else door
+
+
+def _other_name(folder: Path) -> str:
+    """A name for which there is a certificate, and which is not this side's."""
+    names = sorted([path.name.removesuffix("-key.pem") for path in folder.glob("*-key.pem")])
+    return next((name for name in names if name not in {"ca", MAIN}), "NAME")
