@@ -57,11 +57,16 @@ class Host:
         """A new process on this host that calls what it is told, on its run loop."""
         return self._ends.enter_context(self.inside(Child))
 
-    def call(self, fn: Callable[..., T], *args: Any) -> T:
-        """Call a function of a module in one and the same process of this host."""
+    @property
+    def main(self) -> Child:
+        """One and the same process on this host, which is started when it is first needed."""
         if self._child is None:
             self._child = self.child()
-        return self._child.call(fn, *args)
+        return self._child
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Call a function of a module in that process."""
+        return self.main.call(fn, *args)
 
     def plug_in(self, other: Host) -> None:
         """Give the cable's end its addresses, and make the other host's known.
