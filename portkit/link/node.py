@@ -119,12 +119,14 @@ class Node:
             link.refuse(error)
         else:
             link.reading.look_after()
+            _read_what_came(link, channel)
         return link
 
     def dial(self, channel: Channel) -> Link:
         """A link for a connection that this side made."""
         link = self._add(Link(self, channel, dialled=True))
         service.look_after(link)
+        _read_what_came(link, channel)
         return link
 
     def count_awaited(self, host: str) -> int:
@@ -208,3 +210,9 @@ class Node:
                 link.close()
             except PortError as error:
                 logger.warning("%r could not be closed: %s", link, error)
+
+
+def _read_what_came(link: Link, channel: Channel) -> None:
+    """Read what came with the end of the transport's own handshake: no descriptor tells of it."""
+    if channel.has_unread:
+        service.call(link.read)
