@@ -64,7 +64,8 @@ class Listener:
             self._node.accept(handshake.channel)
         else:
             assert isinstance(handshake, ServerHandshake), "these are what is begun here"
-            logger.warning("%s was refused: %s", handshake.claim, error)
+            # As text: who keeps the record would keep the error, and by it the open connection.
+            logger.warning("%s was refused: %s", handshake.claim, str(error))
 
     def close(self) -> None:
         """Listen no more; connections in their handshake are given up, others go on."""
