@@ -54,6 +54,13 @@ class Channel(Protocol):
         """Whether bytes have left the descriptor that :meth:`read` has not passed on."""
         ...
 
+    def acknowledged(self) -> int | None:
+        """How many bytes have reached the peer's host, while others are on their way there.
+
+        None where none are on their way, and where nobody knows.
+        """
+        ...
+
     def finish(self) -> bool:
         """End the direction to the peer, after what was written.
 

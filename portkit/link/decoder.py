@@ -82,6 +82,46 @@ class Sink(Protocol):
         """Any other frame."""
 
 
+class _Collected:
+    """A message that comes in parts, as far as it has come.
+
+    Attributes:
+        data: longer than what has come.
+        size: bytes that have come.
+        length: bytes that are to come in all, as its header says.
+    """
+
+    __slots__ = ("data", "length", "size")
+
+    def __init__(self) -> None:
+        try:
+            self.data: bytearray = _spare.pop()
+        except IndexError:
+            self.data = bytearray()
+        self.size: int = 0
+        self.length: int = 0
+
+    def add(self, part: memoryview) -> None:
+        """It grows as bytes come: a length alone costs nothing."""
+        end = self.size + len(part)
+        if end > len(self.data):
+            size = max(end, min(2 * len(self.data), self.length))
+            self.data += bytes(size - len(self.data))
+        self.data[self.size : end] = part
+        self.size = end
+
+    def give_back(self) -> None:
+        """It was passed on: the next one need not have the kernel find memory, page by page."""
+        if len(self.data) <= _MOST_SPARE and not _spare:
+            _spare.append(self.data)
+
+
+_spare: list[bytearray] = []
+_MOST_SPARE = 1 << 22
+"""Bytes that are kept for the next message in parts. Without them fresh memory costs twice what
+all the rest of its way does."""
+
+
 class Decoder:
     """Collects bytes and passes on frames.
 
@@ -113,7 +153,7 @@ class Decoder:
         self._large: bytearray | None = None
         self._filled = 0
         self._wanted = 0
-        self._parts: dict[int, bytearray] = {}
+        self._parts: dict[int, _Collected] = {}
         self.descriptors: deque[int] = deque()
         self.greeted: bool = False
 
@@ -275,13 +315,14 @@ class Decoder:
             kind = frame[PART_HEAD + 4]
             if kind not in (_MESSAGE, _REPLY):
                 raise ProtocolError(f"frame type {kind} does not come in parts")
-            collected = self._parts[stream] = bytearray()
-        collected += frame[PART_HEAD:]
-        header = HEADER.unpack_from(collected)
-        length = header[0]
+            collected = self._parts[stream] = _Collected()
+        collected.add(frame[PART_HEAD:])
+        header = HEADER.unpack_from(collected.data)
+        length = collected.length = header[0]
         self._check_length(*header)
-        if len(collected) > length or (bool(flags & LAST) != (len(collected) == length)):
+        if collected.size > length or (bool(flags & LAST) != (collected.size == length)):
             raise ProtocolError(f"the parts of a message do not add up to its {length} bytes")
         if flags & LAST:
             del self._parts[stream]
-            self._parse(memoryview(collected), length)
+            self._parse(memoryview(collected.data), length)
+            collected.give_back()

@@ -164,10 +164,35 @@ def auth(step: int, body: bytes) -> bytes:
     return HEADER.pack(HEADER_SIZE + len(body), Kind.AUTH, step, 0) + body
 
 
+class LongMessage:
+    """A simple message whose data is not copied behind its head: it is written in pieces anyway.
+
+    Args:
+        head: up to the data.
+        data: all of it.
+    """
+
+    __slots__ = ("data", "head")
+
+    def __init__(self, head: bytes, data: bytes) -> None:
+        self.head: bytes = head
+        self.data: memoryview = memoryview(data)
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.data)
+
+
 def simple_message(kind: int, target: int, msgid: int, once: int, data: bytes) -> bytes:
     """MESSAGE or REPLY with one data component; ``once`` is 0 for a message that is no request."""
     flags = SIMPLE | REQUEST if once else SIMPLE
     return MESSAGE.pack(MESSAGE_SIZE + len(data), kind, flags, 1, msgid, target, once) + data
+
+
+def long_message(kind: int, target: int, msgid: int, once: int, data: bytes) -> LongMessage:
+    """As :func:`simple_message`, for data that goes in parts."""
+    flags = SIMPLE | REQUEST if once else SIMPLE
+    head = MESSAGE.pack(MESSAGE_SIZE + len(data), kind, flags, 1, msgid, target, once)
+    return LongMessage(head, data)
 
 
 def message(  # noqa: PLR0917 - the fields of a frame, in their order
@@ -188,8 +213,10 @@ def message(  # noqa: PLR0917 - the fields of a frame, in their order
     return b"".join([head, *[ENTRY.pack(*entry) for entry in entries], body])
 
 
-def carries_rights(frame: bytes) -> bool:
+def carries_rights(frame: bytes | LongMessage) -> bool:
     """Whether a frame is a message that names ports: later frames may be about them."""
+    if isinstance(frame, LongMessage):
+        return False
     _, kind, flags, entries = HEADER.unpack_from(frame)
     if kind not in (Kind.MESSAGE, Kind.REPLY) or flags & SIMPLE:
         return False

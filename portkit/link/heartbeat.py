@@ -1,7 +1,8 @@
 """Finding peers that are gone without a word: a link that is silent is asked for a sign of life.
 
-Any byte that came counts. Not for Unix sockets: the kernel tells of their end, and a process that
-is only stopped is not dead.
+Any byte that came counts. While a slow network takes what was sent before the question, there is no
+answer to be had, so that counts too. Not for Unix sockets: the kernel tells of their end, and a
+process that is only stopped is not dead.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ def start_heartbeat(link: Link, loop: RunLoop, silence: float) -> Timer:
 
 
 class _Heartbeat:
-    __slots__ = ("_beats", "_bytes", "_link", "_silence")
+    __slots__ = ("_acknowledged", "_beats", "_bytes", "_link", "_silence")
 
     def __init__(self, link: Link, silence: float) -> None:
         self._link = link
         self._silence = silence
         self._bytes = 0
+        self._acknowledged: int | None = None
         self._beats = 0
 
     def beat(self, timer: Timer) -> None:
@@ -50,6 +52,12 @@ class _Heartbeat:
         if link.incoming.bytes_read != self._bytes:
             self._bytes = link.incoming.bytes_read
             self._beats = 0
+            return
+        channel = link.channel
+        acknowledged = None if channel is None else channel.acknowledged()
+        before, self._acknowledged = self._acknowledged, acknowledged
+        if acknowledged is not None and acknowledged != before:
+            self._beats = min(self._beats, 1)  # if it was asked, the question is on its way
             return
         self._beats += 1
         if self._beats >= _BEATS:

@@ -17,7 +17,7 @@ from portkit.errors import BecameInvalidError, PortError
 from portkit.link import frames, service
 from portkit.link.channel import Channel
 from portkit.link.decoder import Limits
-from portkit.link.frames import Kind
+from portkit.link.frames import Kind, LongMessage
 from portkit.link.incoming import Incoming
 from portkit.link.lending import Lending
 from portkit.link.once import code_of
@@ -124,7 +124,9 @@ class Link:
 
     # Writing. Under the lock.
 
-    def write(self, frame: bytes, target: int = 0, descriptors: Sequence[int] = ()) -> None:
+    def write(
+        self, frame: bytes | LongMessage, target: int = 0, descriptors: Sequence[int] = ()
+    ) -> None:
         """Write a frame, or keep what does not go in now.
 
         Raises:
@@ -161,7 +163,7 @@ class Link:
         if not isinstance(error, Exception):
             self.close_later(_INTERRUPTED)
 
-    def gather(self, frame: bytes, target: int, waiter: Waiter) -> None:
+    def gather(self, frame: bytes | LongMessage, target: int, waiter: Waiter) -> None:
         """Keep a frame of a burst for a moment, to write many of them at once.
 
         Raises:

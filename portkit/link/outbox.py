@@ -13,7 +13,7 @@ from itertools import count
 
 from portkit.link.channel import Channel
 from portkit.link.decoder import LAST, PART_HEAD
-from portkit.link.frames import HEADER, Kind, carries_rights
+from portkit.link.frames import HEADER, Kind, LongMessage, carries_rights
 
 PART_SIZE = 1 << 16
 """Bytes of a message that are written in one piece; between two such pieces others have a turn."""
@@ -22,20 +22,31 @@ PART_SIZE = 1 << 16
 class _Stream:
     """A large message on its way in parts, and what follows it to the same port."""
 
-    __slots__ = ("behind", "data", "number", "position", "target")
+    __slots__ = ("behind", "data", "head", "number", "position", "size", "target")
 
     def __init__(
         self,
         number: int,
         target: int,
-        data: bytes,
-        behind: deque[tuple[bytes, Sequence[int]]],
+        frame: bytes | LongMessage,
+        behind: deque[tuple[bytes | LongMessage, Sequence[int]]],
     ) -> None:
         self.number = number
         self.target = target
-        self.data = memoryview(data)
+        if isinstance(frame, LongMessage):
+            self.head, self.data = frame.head, frame.data
+        else:
+            self.head, self.data = b"", memoryview(frame)
+        self.size = len(frame)
         self.position = 0
         self.behind = behind
+
+    def pieces(self, end: int) -> tuple[bytes, memoryview]:
+        """What comes from the position on, up to ``end``; the head is less than that."""
+        start, skipped = self.position, len(self.head)
+        if start:
+            return b"", self.data[start - skipped : end - skipped]
+        return self.head, self.data[: end - skipped]
 
 
 class Outbox:
@@ -71,13 +82,13 @@ class Outbox:
 
     def __init__(self, channel: Channel) -> None:
         self._channel: Channel | None = channel
-        self._added: deque[tuple[bytes, int, Sequence[int]]] = deque()
+        self._added: deque[tuple[bytes | LongMessage, int, Sequence[int]]] = deque()
         self._queue: deque[tuple[bytes | memoryview, Sequence[int]]] = deque()
         self._queued = 0
         self._active: deque[_Stream] = deque()
         self._waiting: deque[_Stream] = deque()
         self._by_target: dict[int, _Stream] = {}
-        self._later: deque[tuple[bytes, int, Sequence[int]]] = deque()
+        self._later: deque[tuple[bytes | LongMessage, int, Sequence[int]]] = deque()
         self._barred = False
         self._ahead = 0
         self._numbers = count(1)
@@ -85,7 +96,9 @@ class Outbox:
         self.most_parts: int = 1
         self.size: int = 0
 
-    def write(self, frame: bytes, target: int = 0, descriptors: Sequence[int] = ()) -> None:
+    def write(
+        self, frame: bytes | LongMessage, target: int = 0, descriptors: Sequence[int] = ()
+    ) -> None:
         """Write a frame, or keep what does not go in now.
 
         Args:
@@ -101,6 +114,7 @@ class Outbox:
             self.add(frame, target, descriptors)
             self.flush()
             return
+        assert type(frame) is bytes, "a long message is longer"
         self._flushing = True
         try:
             try:
@@ -118,7 +132,9 @@ class Outbox:
         finally:
             self._flushing = False
 
-    def add(self, frame: bytes, target: int = 0, descriptors: Sequence[int] = ()) -> None:
+    def add(
+        self, frame: bytes | LongMessage, target: int = 0, descriptors: Sequence[int] = ()
+    ) -> None:
         """Keep a frame until the next :meth:`flush`; as :meth:`write`."""
         length = len(frame)
         self._added.append((frame, target, _duplicates(descriptors) if descriptors else ()))
@@ -198,7 +214,7 @@ class Outbox:
             self._join()
         return bool(self._queue)
 
-    def _place(self, frame: bytes, target: int, descriptors: Sequence[int]) -> None:
+    def _place(self, frame: bytes | LongMessage, target: int, descriptors: Sequence[int]) -> None:
         if self._barred:
             self._later.append((frame, target, descriptors))
             return
@@ -208,6 +224,7 @@ class Outbox:
         elif _is_large(frame, descriptors):
             self._begin(_Stream(next(self._numbers), target, frame, deque()))
         else:
+            assert isinstance(frame, bytes), "a long message is large"
             self._enqueue(frame, descriptors)
             return
         # What later frames say of the ports that it names must not come first.
@@ -223,12 +240,12 @@ class Outbox:
         while self._waiting and len(self._active) < self.most_parts:
             self._active.append(self._waiting.popleft())
         stream = self._active.popleft()
-        end = min(len(stream.data), stream.position + PART_SIZE)
-        last = end == len(stream.data)
+        end = min(stream.size, stream.position + PART_SIZE)
+        last = end == stream.size
         size = PART_HEAD + end - stream.position
         head = HEADER.pack(size, Kind.PART, LAST if last else 0, 0)
         number = stream.number.to_bytes(8, "little")
-        self._enqueue(b"".join((head, number, stream.data[stream.position : end])), ())
+        self._enqueue(b"".join((head, number, *stream.pieces(end))), ())
         self.size += PART_HEAD
         self._ahead = self._queued
         stream.position = end
@@ -246,6 +263,7 @@ class Outbox:
                 number = next(self._numbers)
                 self._begin(_Stream(number, stream.target, frame, stream.behind))
                 return
+            assert isinstance(frame, bytes), "a long message is large"
             self._enqueue(frame, descriptors)
         if not self._active and not self._waiting:
             self._barred = False
@@ -268,7 +286,7 @@ class Outbox:
             self._queue.appendleft((pieces[0] if len(pieces) == 1 else b"".join(pieces), ()))
 
 
-def _is_large(frame: bytes, descriptors: Sequence[int]) -> bool:
+def _is_large(frame: bytes | LongMessage, descriptors: Sequence[int]) -> bool:
     """Whether it goes in parts. Descriptors go with the first byte of a frame of their own."""
     return len(frame) > PART_SIZE and not descriptors
 

@@ -15,8 +15,8 @@ from portkit import _fork, _thread
 from portkit.errors import BecameInvalidError, InvalidPortError, PortError, SendTimeoutError
 from portkit.link import frames
 from portkit.link.flow import LARGEST_COMPONENT, cost
-from portkit.link.frames import Kind, simple_message
-from portkit.link.outbox import Outbox
+from portkit.link.frames import Kind, long_message, simple_message
+from portkit.link.outbox import PART_SIZE, Outbox
 from portkit.link.transfer import Prepared, encode, give_back, prepare
 from portkit.message import Envelope
 from portkit.port import ReplyPort
@@ -84,7 +84,8 @@ class Sending:
                         once = 0 if reply_port is None else self._link.table.expect(reply_port)
                         right.messages -= 1
                         right.size -= size
-                        frame = simple_message(_MESSAGE, right.number, msgid, once, data)
+                        make = simple_message if len(data) <= PART_SIZE else long_message
+                        frame = make(_MESSAGE, right.number, msgid, once, data)
                         waiter = _thread.current().waiter
                         waiter.sends += 1
                         if waiter.sends <= _AT_ONCE:
@@ -230,7 +231,8 @@ class Sending:
                     if self._link.notes:
                         self._link.settle_notes()
                     self._link.answers += 1
-                    frame = simple_message(_REPLY, number, msgid, 0, data)
+                    make = simple_message if len(data) <= PART_SIZE else long_message
+                    frame = make(_REPLY, number, msgid, 0, data)
                     waiter = _thread.current().waiter
                     waiter.sends += 1
                     try:
