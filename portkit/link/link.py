@@ -269,7 +269,7 @@ class Link:
             channel = self.channel
             if channel is not None:
                 service.wait_readable(channel.fileno(), deadline - monotonic())
-                self.incoming.read(wait=deadline - monotonic())
+                self.incoming.read(wait=max(0.0, deadline - monotonic()))
 
     # Notes, by finalizers: no lock is taken.
 
