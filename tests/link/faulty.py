@@ -58,6 +58,9 @@ class FaultyChannel:
     def has_unread(self) -> bool:
         return self.real.has_unread
 
+    def acknowledged(self) -> int | None:
+        return self.real.acknowledged()
+
     def finish(self) -> bool:
         return self.real.finish()
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
+from threading import Event
+
+import pytest
+
 from portkit import MachPort
 from portkit.link.node import Settings
+from portkit_transports.message.channel import UnixChannel
 from tests.link.helpers import Pair
 from tests.support import eventually
 
@@ -22,6 +28,26 @@ def test_a_peer_that_says_nothing_is_gone() -> None:
     with Pair(QUICK) as pair, MachPort() as port:
         handle = pair.open(port)
         pair.right.incoming._busy.acquire()  # the peer's process hangs: nobody reads there
+        assert eventually(lambda: not handle.is_valid)
+        pair.right.incoming._busy.release()
+
+
+def test_a_peer_that_takes_what_is_sent_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = count()
+    looks = count()
+    stops = Event()
+
+    def acknowledged(channel: UnixChannel) -> int:
+        next(looks)
+        return -1 if stops.is_set() else next(taken)
+
+    monkeypatch.setattr(UnixChannel, "acknowledged", acknowledged)
+    with Pair(QUICK) as pair, MachPort() as port:
+        handle = pair.open(port)
+        pair.right.incoming._busy.acquire()  # it says nothing, but its host takes the data
+        assert eventually(lambda: next(looks) > 40)  # far more beats than silence is given
+        assert handle.is_valid
+        stops.set()
         assert eventually(lambda: not handle.is_valid)
         pair.right.incoming._busy.release()
 

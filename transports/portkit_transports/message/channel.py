@@ -73,6 +73,10 @@ class UnixChannel:
         """Never: nothing is kept here."""
         return False
 
+    def acknowledged(self) -> int | None:
+        """None: nothing is on its way for any time."""
+        return None
+
     def finish(self) -> bool:
         """Nothing is lost that lies in the peer's buffer."""
         return False

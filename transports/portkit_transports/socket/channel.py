@@ -76,6 +76,10 @@ class TCPChannel:
         """
         return len(self._socket.recv(_DRAINED_AT_ONCE))
 
+    def acknowledged(self) -> int | None:
+        """As the protocol says."""
+        return self._socket.acknowledged()
+
     def finish(self) -> bool:
         """As the protocol says: what the peer sends to a closed socket would reset it."""
         self._socket.finish()

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import socket
+import struct
+
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
+_INFO = struct.Struct("=24xI92xQ")
+"""Of Linux's struct tcp_info: tcpi_unacked, in segments, and tcpi_bytes_acked."""
 
 
 class Connection(socket.socket):
@@ -18,6 +23,19 @@ class Connection(socket.socket):
         # A message is written whole: to wait for more of it only costs time.
         taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return taken
+
+    def acknowledged(self) -> int | None:
+        """As :class:`portkit.link.channel.Channel` says; only Linux knows."""
+        if _TCP_INFO is None:
+            return None
+        try:
+            info = self.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO.size)
+        except OSError:
+            return None  # it has ended
+        if len(info) < _INFO.size:
+            return None  # a kernel before 4.1
+        under_way, acknowledged = _INFO.unpack(info)
+        return int(acknowledged) if under_way else None
 
     def end(self) -> None:
         """End both directions."""

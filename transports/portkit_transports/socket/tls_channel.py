@@ -43,8 +43,11 @@ class TLSChannel:
     __slots__ = (
         "__weakref__",
         "_encrypted",
+        "_failure",
         "_has_begun",
+        "_has_ended",
         "_incoming",
+        "_is_over",
         "_lock",
         "_outgoing",
         "_owed",
@@ -64,6 +67,9 @@ class TLSChannel:
         self._encrypted = b""
         self._owed = 0
         self._has_begun = False
+        self._is_over = False
+        self._has_ended = False
+        self._failure: AuthenticationError | OSError | None = None
         self.carries_descriptors: bool = False
         self.sender: Sender | None = Sender(host=host_of(self._socket))
         _fork.close_in_child(self)
@@ -118,26 +124,44 @@ class TLSChannel:
 
     @property
     def has_unread(self) -> bool:
-        """As the protocol says."""
+        """As the protocol says; the end counts too, until it was passed on."""
+        if self._is_over:
+            return not self._has_ended
         return self._tls.pending() > 0 or self._incoming.pending > 0
 
     def read(self, buffer: memoryview) -> tuple[int, Sequence[int]]:
-        """As the protocol says: all that there is, or as much as goes in."""
+        """As the protocol says: all that there is, or as much as goes in.
+
+        Raises:
+            AuthenticationError: the peer refuses this side.
+        """
         with self._lock:
-            try:
-                count = self._decrypt(buffer)
-                while count < len(buffer) and self.has_unread:
-                    try:
-                        more = self._tls.read(len(buffer) - count, buffer[count:])
-                    except ssl.SSLWantReadError:
-                        break  # the rest of a record is not there yet
-                    count += int(more)
-            except ssl.SSLZeroReturnError:
-                return 0, ()
-            except ssl.SSLError as error:
-                self._say_goodbye()
-                raise _explained(error) from error
+            count = 0 if self._is_over else self._read_all(buffer)
+            if not count:
+                self._has_ended = True
+                if self._failure is not None:
+                    # A new one each time: what was raised holds on to where it went.
+                    raise type(self._failure)(str(self._failure))
             return count, ()
+
+    def _read_all(self, buffer: memoryview) -> int:
+        """At least one byte, unless the end is noted: what came before it is read first."""
+        count = 0
+        try:
+            count = more = self._decrypt(buffer)
+            while more and count < len(buffer) and self.has_unread:
+                more = int(self._tls.read(len(buffer) - count, buffer[count:]))
+                count += more
+            self._is_over = not more
+        except ssl.SSLWantReadError:
+            pass  # the rest of a record is not there yet
+        except ssl.SSLZeroReturnError:
+            self._is_over = True
+        except ssl.SSLError as error:
+            self._say_goodbye()
+            self._is_over = True
+            self._failure = _explained(error)
+        return count
 
     def _decrypt(self, buffer: memoryview) -> int:
         """At least one byte."""
@@ -220,6 +244,10 @@ class TLSChannel:
             self._flush()
         except OSError:
             pass
+
+    def acknowledged(self) -> int | None:
+        """As the protocol says."""
+        return self._socket.acknowledged()
 
     def finish(self) -> bool:
         """As the protocol says: what the peer sends to a closed socket would reset it."""
