@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from portkit._report import report
+from portkit._report import logger, report
 from portkit.address import Address
 from portkit.errors import CheckInError, PortError
 from portkit.message import PortMessage
@@ -45,21 +45,26 @@ class Door:
         options: the transport's own.
         admit: called with each check-in and its message, to answer that; what it raises as
             ``CheckInError`` is the reason to refuse it.
+        is_for_all: whether others than the group's own workers may come: to refuse one of these is
+            worth a warning, and not an error of the program.
 
     Attributes:
-        refuses: the group is stopping: nobody need be told of those who come too late.
+        is_stopping: nobody need be told of those who come too late.
     """
 
-    __slots__ = ("_admit", "port", "refuses")
+    __slots__ = ("_admit", "_is_for_all", "is_stopping", "port")
 
     def __init__(
         self,
         address: Address,
         options: Mapping[str, Any],
         admit: Callable[[Arrival, PortMessage], object],
+        *,
+        is_for_all: bool,
     ) -> None:
         self._admit = admit
-        self.refuses: bool = False
+        self._is_for_all = is_for_all
+        self.is_stopping: bool = False
         self.port: Port = open_port(address, self._receive, **options)
 
     def _receive(self, message: PortMessage) -> None:
@@ -69,10 +74,14 @@ class Door:
         except CheckInError as error:
             if message.is_request:
                 _answer(message, str(error))
-            if not self.refuses:
-                sender = message.sender
-                whose = "a check-in" if sender is None else f"a check-in of {sender}"
-                report(f"{whose} was refused", error, message)
+            if not self.is_stopping:
+                self._tell(error, message)
+
+    def _tell(self, error: CheckInError, message: PortMessage) -> None:
+        if self._is_for_all:
+            logger.warning("a check-in of %s was refused: %s", message.sender, error)
+        else:
+            report("a check-in was refused", error, message)
 
 
 def _answer(message: PortMessage, reason: str) -> None:

@@ -161,7 +161,12 @@ class WorkerGroup:
         if self._loop is not None:
             raise PortError("a group is opened and started once; make a new one")
         self._loop = self._ends.loop = RunLoop.current()
-        self._door = Door(self._door_address, self._door_options, self._admit)
+        self._door = Door(
+            self._door_address,
+            self._door_options,
+            self._admit,
+            is_for_all=not self._launcher_type.launches,
+        )
         self._loop.add_port(self._door.port, COMMON_MODES)
         self._loop.add_port(self._door.port, CHECK_IN_MODE)
         self._launcher = self._launcher_type(
@@ -305,7 +310,7 @@ class WorkerGroup:
         loop._check_thread("WorkerGroup.stop()")
         self._stopping = True
         if self._door is not None:
-            self._door.refuses = True
+            self._door.is_stopping = True
         self._restarting.cancel()
         deadline = None if timeout is None else monotonic() + timeout
         try:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 
 from portkit import (
-    CheckInError,
     CheckInTimeoutError,
     InvalidPortError,
     MachPort,
@@ -29,121 +29,114 @@ from portkit import (
 )
 from portkit.workers import CHECK_IN, Session, Worker, WorkerGroup
 from portkit.workers.check_in import ACCEPTED, REFUSED
-from tests.cli.helpers import PORTKIT, environment
 from tests.support import PATIENCE, Reports, eventually
+from tests.workers.expected import OBEY, WAYS, Starter, Way, ask, certs, start, way_by
 from tests.workers.helpers import Events, beside, run_until
+
+__all__ = ["certs", "start"]
 
 pytestmark = [pytest.mark.own_thread, pytest.mark.usefixtures("folder")]
 
-OBEY = "tests.workers.targets:obey"
 
-
-class Started:
-    """``portkit worker`` processes, which are gone after the test."""
-
-    def __init__(self) -> None:
-        self.all: list[subprocess.Popen[str]] = []
-
-    def __call__(
-        self, group: WorkerGroup, *options: str, target: str = OBEY
-    ) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*PORTKIT, "worker", target, "--main", str(group.door), *options],
-            env=environment(),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self.all.append(process)
-        return process
-
-    def end(self) -> None:
-        for process in self.all:
-            process.kill()
-            process.communicate()
+@pytest.fixture(params=["message", "tls"])
+def way(request: pytest.FixtureRequest, certs: Path) -> Way:
+    """How workers come: as name in the user's own folder, or over TCP."""
+    return way_by(request.param, certs)
 
 
 @pytest.fixture
-def worker() -> Iterator[Started]:
-    """Start a worker."""
-    started = Started()
-    yield started
-    started.end()
+def caught(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was logged as a warning."""
+    caplog.set_level(logging.WARNING, "portkit")
+    return lambda: [record.getMessage() for record in caplog.records]
 
 
-def group_of(count: int = 1, target: str | None = None, **options: Any) -> WorkerGroup:
-    options.setdefault("check_in_timeout", PATIENCE)
-    group = WorkerGroup(target, count=count, over="message", **options)
-    group.open()
-    return group
+def once(way: Way, group: WorkerGroup) -> tuple[str, ...]:
+    """Arguments of a worker that joins once."""
+    return str(group.door), *way.arguments, "--no-retry"
 
 
-def ask(worker: Worker, words: bytes) -> bytes:
-    answer = beside(lambda: worker.port.request(words, reply_timeout=PATIENCE).data)
-    assert answer is not None
-    return answer
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its exit status, and what it said."""
-    _, told = process.communicate(timeout=PATIENCE)
-    return process.returncode, told
-
-
-def test_those_who_come_get_the_places_in_turn(worker: Started) -> None:
+@pytest.mark.parametrize("name", WAYS)
+def test_those_who_come_get_the_places_in_turn(start: Starter, certs: Path, name: str) -> None:
     events = Events()
-    group = group_of(3, name="guest", on_message=events.message)
-    processes = [worker(group) for _ in range(3)]
+    way = way_by(name, certs)
+    group = way.group(3, name="guest", on_message=events.message)
+    commands = [start(*once(way, group)) for _ in range(3)]
     with group:
         assert [one.name for one in group.workers] == ["guest-0", "guest-1", "guest-2"]
+        pids = []
         for one in group.workers:
             known = json.loads(ask(one, b"know"))
-            assert (known["name"], known["index"], known["pid"]) == (one.name, one.index, one.pid)
+            assert (known["name"], known["index"]) == (one.name, one.index)
+            pids.append(known["pid"])
             assert one.sender is not None
-            assert one.sender.uid == os.getuid()
-        assert {one.pid for one in group.workers} == {process.pid for process in processes}
+            if name == "message":
+                assert (one.sender.uid, one.sender.pid) == (os.getuid(), one.pid)
+            else:
+                assert (one.sender.host, one.pid) == ("127.0.0.1", None)
+                assert ("guest" in one.sender.names) == (name == "tls")
+                assert one.sender.key_id == ("office" if name == "key" else "")
+        assert set(pids) == {command.process.pid for command in commands}
         group.broadcast(b"ask hello")
         run_until(lambda: len(events.all) == 6)
-    assert [ended(process) for process in processes] == [(0, "")] * 3
+    assert [command.ended() for command in commands] == [(0, [])] * 3
     assert not any(one.is_alive or one.error for one in group.workers)
 
 
-def test_one_too_many_is_refused(worker: Started, reports: Reports) -> None:
-    group = group_of()
-    worker(group)
+def test_one_too_many_is_refused(start: Starter, way: Way, caught: Callable[[], list[str]]) -> None:
+    group = way.group()
+    start(*once(way, group))
     with group:
-        late = worker(group, "--retry")
-        status, told = beside(lambda: ended(late))
-        assert status == 1
-        assert told.endswith("refused: all places of this group are taken: it has 1\n")
+        late = start(str(group.door), *way.arguments, "--retry")
+        told = "all places of this group are taken: it has 1"
+        assert beside(late.ended) == (1, [f"the check-in was refused: {told}"])
         assert ask(group.workers[0], b"echo x") == b"x"
-    (error,) = reports.take()
-    assert isinstance(error, CheckInError)
+    (warning,) = caught()
+    who = "process" if way.over == "message" else r"127.0.0.1 (guest)"
+    assert warning.startswith(f"a check-in of {who}")
+    assert warning.endswith(f"was refused: {told}")
 
 
-def test_not_all_came_in_time(worker: Started) -> None:
-    group = group_of(2, check_in_timeout=None)
-    group._check_in_timeout = 0.5
-    process = worker(group)
-    with pytest.raises(CheckInTimeoutError, match=r"did not check in within 0\.5 s"), group:
-        pass
-    assert ended(process)[0] in {0, 1}  # told to end, or it came too late
+def test_workers_that_run_something_else_are_refused(
+    start: Starter, certs: Path, caught: Callable[[], list[str]]
+) -> None:
+    way = way_by("key", certs)
+    group = way.group(target=OBEY)
+    wrong = start(*once(way, group), target="tests.workers.targets:receive_all")
+    right = start(*once(way, group))
+    told = (
+        "the workers of this group run 'tests.workers.targets:obey', not "
+        "'tests.workers.targets:receive_all'"
+    )
+    with group:
+        assert beside(wrong.ended) == (1, [f"the check-in was refused: {told}"])
+    assert right.ended() == (0, [])
+    assert len(caught()) == 1
+
+
+def test_not_all_came_in_time(start: Starter, way: Way) -> None:
+    group = way.group(2, check_in_timeout=4.0)
+    command = start(*once(way, group))
+    with pytest.raises(CheckInTimeoutError, match=r"did not check in within 4.0 s .[12] of 2"):
+        group.start()
+    assert command.ended()[0] in {0, 1}  # told to end, or it came too late
 
 
 @pytest.mark.parametrize("how", ["killed", "raised", "left", "interrupted", "unreachable"])
-def test_a_lost_worker_is_told_and_its_place_is_free_again(worker: Started, how: str) -> None:
+def test_a_lost_worker_is_told_and_its_place_is_free_again(
+    start: Starter, way: Way, how: str
+) -> None:
     events = Events()
     back: list[Worker] = []
-    group = group_of(
+    group = way.group(
         2, on_message=events.message, on_worker_lost=events.worker_lost,
         on_worker_restarted=back.append,
     )  # fmt: skip
-    processes = {process.pid: process for process in (worker(group), worker(group))}
+    commands = [start(*once(way, group)) for _ in range(2)]
     with group:
         first = group.workers[0]
-        assert first.pid is not None
-        process = processes[first.pid]
-        assert ask(first, b"echo x") == b"x"  # so it knows its place
+        pid = json.loads(ask(first, b"know"))["pid"]  # so it knows its place
+        process = next(one.process for one in commands if one.process.pid == pid)
         if how == "killed":
             process.kill()
         elif how == "interrupted":
@@ -163,7 +156,9 @@ def test_a_lost_worker_is_told_and_its_place_is_free_again(worker: Started, how:
         else:
             assert str(first.error).startswith("worker-0 died after its check-in:")
             reason = {
-                "killed": "its connection ended: the peer has ended",
+                "killed": "the peer ended without the goodbye of TLS"
+                if way.over == "socket"
+                else "its connection ended: the peer has ended",
                 "raised": "SystemExit: told to: it",
                 "interrupted": "it was interrupted",
                 "unreachable": "its port was invalidated",
@@ -172,27 +167,26 @@ def test_a_lost_worker_is_told_and_its_place_is_free_again(worker: Started, how:
         if how == "raised":
             assert events.all == [(first.name, b"last"), (first.name, None)]
         assert group.broadcast(b"echo x") == [group.workers[1]]
-        assert repr(group) == "<WorkerGroup over message: 1 of 2 workers alive>"
-        other = worker(group)
+        assert repr(group) == f"<WorkerGroup over {way.over}: 1 of 2 workers alive>"
+        other = start(*once(way, group))
         run_until(lambda: back)
         assert back == [first]
         assert (first.restarts, first.error, first.is_restarting) == (1, None, False)
-        assert first.pid == other.pid
-        assert ask(first, b"echo again") == b"again"
-    assert ended(other) == (0, "")
+        assert json.loads(ask(first, b"know"))["pid"] == other.process.pid
+    assert other.ended() == (0, [])
 
 
-def test_a_worker_that_is_lost_while_others_are_waited_for(worker: Started) -> None:
+def test_a_worker_that_is_lost_while_others_are_waited_for(start: Starter, way: Way) -> None:
     events = Events()
-    group = group_of(2, on_worker_lost=events.worker_lost)
-    first = worker(group)
+    group = way.group(2, on_worker_lost=events.worker_lost)
+    first = start(*once(way, group))
 
     def go_on() -> None:
         assert eventually(lambda: group.workers[0].has_checked_in)
-        first.kill()
+        first.process.kill()
         assert eventually(lambda: events.lost)
-        worker(group)
-        worker(group)
+        start(*once(way, group))
+        start(*once(way, group))
 
     thread = Thread(target=go_on)
     thread.start()
@@ -202,16 +196,22 @@ def test_a_worker_that_is_lost_while_others_are_waited_for(worker: Started) -> N
     thread.join()
 
 
-def test_without_a_callback_the_loss_is_reported(worker: Started, reports: Reports) -> None:
-    group = group_of()
-    process = worker(group)
+def test_without_a_callback_the_loss_is_reported(
+    start: Starter, way: Way, reports: Reports
+) -> None:
+    group = way.group()
+    command = start(*once(way, group))
     with group:
-        process.kill()
+        command.process.kill()
         run_until(lambda: group.workers[0].error)
     assert reports.take() == [group.workers[0].error]
 
 
 # Knocking by hand: what a worker process would not do.
+
+
+def message_group(count: int = 1, **options: Any) -> WorkerGroup:
+    return Way("message", {}, ()).group(count, **options)
 
 
 class Guest:
@@ -266,7 +266,7 @@ def started(group: WorkerGroup) -> Iterator[WorkerGroup]:
 
 def test_a_worker_that_comes_back_takes_its_place_from_its_dead_connection(guests: Any) -> None:
     events = Events()
-    with started(group_of(2, on_worker_lost=events.worker_lost)) as group:
+    with started(message_group(2, on_worker_lost=events.worker_lost)) as group:
         first, second = guests(), guests()
         place = json.loads(first.knock(group).data or b"")
         assert (place["index"], place["name"]) == (0, "worker-0")
@@ -282,8 +282,8 @@ def test_a_worker_that_comes_back_takes_its_place_from_its_dead_connection(guest
         assert group.workers[0].is_alive
 
 
-def test_a_place_that_was_given_away_is_not_given_back(guests: Any, reports: Reports) -> None:
-    with started(group_of(1, on_worker_lost=lambda _: None)) as group:
+def test_a_place_that_was_given_away_is_not_given_back(guests: Any) -> None:
+    with started(message_group(1, on_worker_lost=lambda _: None)) as group:
         first, other, again = guests(), guests(), guests()
         place = json.loads(first.knock(group).data or b"")
         first.close()
@@ -292,7 +292,6 @@ def test_a_place_that_was_given_away_is_not_given_back(guests: Any, reports: Rep
         refusal = again.knock(group, token=place["token"])
         assert refusal.msgid == REFUSED
         assert b"all places of this group are taken" in (refusal.data or b"")
-    assert len(reports.take()) == 1
 
 
 @pytest.mark.parametrize(
@@ -304,18 +303,15 @@ def test_a_place_that_was_given_away_is_not_given_back(guests: Any, reports: Rep
         ({"target": "x" * 1025}, b"target: String should have at most"),
     ],
 )
-def test_what_the_door_refuses(
-    guests: Any, reports: Reports, record: dict[str, Any], reason: bytes
-) -> None:
-    with started(group_of()) as group:
+def test_what_the_door_refuses(guests: Any, record: dict[str, Any], reason: bytes) -> None:
+    with started(message_group()) as group:
         refusal = guests().knock(group, **record)
         assert refusal.msgid == REFUSED
         assert reason in (refusal.data or b"")
-    assert len(reports.take()) == 1
 
 
 def test_a_token_of_any_letters_is_just_unknown(guests: Any) -> None:
-    with started(group_of()) as group:
+    with started(message_group()) as group:
         assert guests().knock(group, token="é").msgid == ACCEPTED
 
 
