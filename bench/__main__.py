@@ -18,7 +18,11 @@ _NAMES = ", ".join(benchmark.name for benchmark in suite.BENCHMARKS)
 def main(
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help=f"Measure only this; may be repeated. One of: {_NAMES}."),
+        typer.Option(
+            metavar="NAME",
+            help="Measure only this, or only those whose names begin with it and a hyphen; may be "
+            f"repeated. One of: {_NAMES}.",
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often each contender has its turn.")] = 5,
     quick: Annotated[
@@ -60,10 +64,17 @@ def main(
 
 
 def _chosen(only: list[str] | None) -> list[Benchmark]:
-    unknown = set(only or ()) - {benchmark.name for benchmark in suite.BENCHMARKS}
+    if not only:
+        return list(suite.BENCHMARKS)
+    chosen = {name: [b for b in suite.BENCHMARKS if _is_meant(b, name)] for name in only}
+    unknown = sorted(name for name, found in chosen.items() if not found)
     if unknown:
-        raise typer.BadParameter(f"no benchmark is called {sorted(unknown)}; there are: {_NAMES}")
-    return [benchmark for benchmark in suite.BENCHMARKS if not only or benchmark.name in only]
+        raise typer.BadParameter(f"no benchmark is called {unknown}; there are: {_NAMES}")
+    return [b for b in suite.BENCHMARKS if any(b in found for found in chosen.values())]
+
+
+def _is_meant(benchmark: Benchmark, name: str) -> bool:
+    return benchmark.name == name or benchmark.name.startswith(f"{name}-")
 
 
 def _write(path: Path, facts: dict[str, Any], repeats: int, results: list[Result]) -> None:

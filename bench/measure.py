@@ -16,9 +16,11 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from threading import Event
 from time import perf_counter_ns, process_time_ns
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from bench.model import Sample
+
+T = TypeVar("T")
 
 Call: TypeAlias = "Callable[[bytes], object]"
 Send: TypeAlias = "Callable[[bytes], object]"
@@ -176,8 +178,33 @@ def _rate(countdown: _Countdown, send_all: Callable[[int], None], count: int) ->
     return {"rate": count / took * 1e6, "cpu": (process_time_ns() - cpu) / count / 1e3}
 
 
+class Repeating(Generic[T]):
+    """A call, or a send, of a client that lives in an event loop, and so repeats it itself.
+
+    Attributes:
+        repeat: does it so often with that payload; gives the nanoseconds of each call.
+    """
+
+    def __init__(self, repeat: Callable[[int, T], list[int]]) -> None:
+        self.repeat = repeat
+
+    def __call__(self, payload: T) -> object:
+        return self.repeat(1, payload)
+
+
+def repeat(send: Callable[[T], object], count: int, payload: T) -> None:
+    """Send so often."""
+    if isinstance(send, Repeating):
+        send.repeat(count, payload)
+    else:
+        for _ in range(count):
+            send(payload)
+
+
 def time_calls(call: Call, count: int, payload: bytes = PAYLOAD) -> list[int]:
     """Nanoseconds of each of so many calls."""
+    if isinstance(call, Repeating):
+        return call.repeat(count, payload)
     took = []
     for _ in range(count):
         start = perf_counter_ns()

@@ -7,6 +7,7 @@ JSON) follows.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
@@ -63,6 +64,7 @@ class Benchmark:
         contenders: its rows; the first is the one the others are compared with.
         size: how much one sampling does, in a full run.
         quick_size: how much in a smoke run.
+        most_repeats: how often at most each contender has its turn: for what takes long.
         pinnings: whether to measure free to use every CPU (False), pinned to one (True), or both.
     """
 
@@ -73,6 +75,7 @@ class Benchmark:
     size: int
     quick_size: int
     pinnings: tuple[bool, ...] = (False, True)
+    most_repeats: int = sys.maxsize
 
 
 @dataclass

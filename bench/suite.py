@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bench import idle, machine, processes, scale, threads
+from bench import hosts, idle, machine, processes, scale, threads
 from bench.model import Benchmark, Result, Row
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -12,6 +12,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *idle.BENCHMARKS,
     *scale.BENCHMARKS,
     *processes.BENCHMARKS,
+    *hosts.BENCHMARKS,
 )
 
 
@@ -29,6 +30,7 @@ def run(
         Result(benchmark, pin, size, [Row(contender) for contender in benchmark.contenders])
         for pin in benchmark.pinnings
     ]
+    repeats = min(repeats, benchmark.most_repeats)
     for repeat in range(repeats):
         for result in results:
             for row in result.rows:

@@ -10,7 +10,8 @@ import tempfile
 from functools import cache, partial
 from pathlib import Path
 
-from bench.ipc.spawn import PATIENCE, new_address
+from bench.ipc.address import new_address
+from bench.ipc.spawn import PATIENCE
 from bench.measure import BATCH
 from bench.model import Sample
 
@@ -57,4 +58,4 @@ def large(size: int, count: int) -> Sample:
 def connections(count: int) -> Sample:
     """As :func:`bench.ipc.measure.connections`."""
     with new_address() as address:
-        return _run("connections", str(count), address)
+        return _run("connections", str(count), address.path)

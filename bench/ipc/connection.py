@@ -1,7 +1,8 @@
-"""``multiprocessing.connection`` over a Unix socket."""
+"""``multiprocessing.connection`` over a Unix socket or TCP."""
 
 from __future__ import annotations
 
+import selectors
 import socket as sockets
 import struct
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from functools import partial
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any, TypeAlias
 
+from bench.ipc.address import Address, Network
 from bench.ipc.crowd import gather
 from bench.ipc.measure import Once
 from bench.ipc.server import ACK, Control, touch
@@ -19,17 +21,27 @@ from bench.measure import PAYLOAD, Call, Send, SendBatch
 _Connection: TypeAlias = "Connection[Any, Any]"
 
 
-def _serve(address: str, control: Control, turn: Callable[[_Connection], object]) -> None:
+def title(_: Network) -> str:
+    """What the rows call it."""
+    return "multiprocessing"
+
+
+def missing(_: Network) -> str:
+    """Why it cannot be measured, or ""."""
+    return ""
+
+
+def _serve(address: Address, control: Control, turn: Callable[[_Connection], object]) -> None:
     """One connection."""
-    with Listener(address, "AF_UNIX") as listener:
+    with Listener(address.of_socket, address.family.name) as listener:
         control.ready()
         with listener.accept() as connection, suppress(EOFError):
             while True:
                 turn(connection)
 
 
-def _connected(address: str) -> _Connection:
-    connection = Client(address, "AF_UNIX")
+def _connected(address: Address) -> _Connection:
+    connection = Client(address.of_socket, address.family.name)
     with sockets.socket(fileno=connection.fileno()) as same:
         for option in (sockets.SO_RCVTIMEO, sockets.SO_SNDTIMEO):
             same.setsockopt(sockets.SOL_SOCKET, option, struct.pack("@ll", int(PATIENCE), 0))
@@ -37,12 +49,12 @@ def _connected(address: str) -> _Connection:
     return connection
 
 
-def serve_calls(address: str, control: Control) -> None:
+def serve_calls(address: Address, control: Control) -> None:
     """Send back what comes."""
     _serve(address, control, lambda connection: connection.send_bytes(connection.recv_bytes()))
 
 
-def serve_large(address: str, control: Control) -> None:
+def serve_large(address: Address, control: Control) -> None:
     """Touch what comes and say so."""
 
     def receive(connection: _Connection) -> None:
@@ -53,7 +65,7 @@ def serve_large(address: str, control: Control) -> None:
 
 
 @contextmanager
-def call(address: str) -> Iterator[Call]:
+def call(address: Address) -> Iterator[Call]:
     """``send_bytes`` and ``recv_bytes``."""
 
     def ask(payload: bytes) -> bytes:
@@ -64,19 +76,19 @@ def call(address: str) -> Iterator[Call]:
         yield ask
 
 
-def serve_messages(address: str, control: Control) -> None:
+def serve_messages(address: Address, control: Control) -> None:
     """Count what comes."""
     _serve(address, control, lambda connection: control.handled(connection.recv_bytes()))
 
 
 @contextmanager
-def send(address: str) -> Iterator[Send]:
+def send(address: Address) -> Iterator[Send]:
     """``send_bytes``."""
     with _connected(address) as connection:
         yield connection.send_bytes
 
 
-def serve_lists(address: str, control: Control) -> None:
+def serve_lists(address: Address, control: Control) -> None:
     """Count the items of what comes."""
 
     def receive(connection: _Connection) -> None:
@@ -87,29 +99,41 @@ def serve_lists(address: str, control: Control) -> None:
 
 
 @contextmanager
-def send_lists(address: str) -> Iterator[SendBatch]:
+def send_lists(address: Address) -> Iterator[SendBatch]:
     """``send``, a batch being a pickled list."""
     with _connected(address) as connection:
         yield connection.send
 
 
-def serve_many(address: str, control: Control, keep: str = "") -> None:
-    """Answer one connection after the other; close each, or keep it open."""
-    kept = []
-    with Listener(address, "AF_UNIX", backlog=128) as listener:
+def serve_many(address: Address, control: Control, *_: str) -> None:
+    """Answer everybody who is connected, by a selector; it has no way of its own."""
+    with (
+        selectors.DefaultSelector() as selector,
+        Listener(address.of_socket, address.family.name, backlog=128) as listener,
+    ):
+        inner: Any = listener
+        selector.register(inner._listener._socket, selectors.EVENT_READ)
         control.ready()
         while True:
-            connection = listener.accept()
-            connection.recv_bytes()
-            connection.send_bytes(ACK)
-            if keep:
-                kept.append(connection)
-            else:
-                connection.close()
+            for key, _mask in selector.select():
+                if key.data is None:
+                    connection = listener.accept()
+                    selector.register(connection, selectors.EVENT_READ, connection)
+                else:
+                    _answer(key.data, selector)
+
+
+def _answer(connection: _Connection, selector: selectors.BaseSelector) -> None:
+    try:
+        connection.recv_bytes()
+        connection.send_bytes(ACK)
+    except EOFError:
+        selector.unregister(connection)
+        connection.close()
 
 
 @contextmanager
-def connect_once(address: str) -> Iterator[Once]:
+def connect_once(address: Address) -> Iterator[Once]:
     """A new connection each time."""
 
     def once() -> None:
@@ -120,12 +144,12 @@ def connect_once(address: str) -> Iterator[Once]:
     yield once
 
 
-def crowd(address: str, control: Control, count: str) -> None:
+def crowd(address: Address, control: Control, count: str) -> None:
     """Connections that asked once."""
-    gather(control, int(count), partial(_join, address))
+    gather(address, control, int(count), partial(_join, address))
 
 
-def _join(address: str) -> _Connection:
+def _join(address: Address) -> _Connection:
     connection = _connected(address)
     connection.send_bytes(PAYLOAD)
     connection.recv_bytes()

@@ -1,24 +1,49 @@
-"""Many processes that connect once and then do nothing."""
+"""Many peers that connect once and then do nothing."""
 
 from __future__ import annotations
 
 import os
+import resource
 import select
+import signal
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from bench.ipc.address import Address
 from bench.ipc.server import Control
 from bench.ipc.spawn import PATIENCE
 
 _JOINED, _FAILED = b"j", b"f"
+_PER_CONNECTION = 3
+"""Descriptors that some libraries need for each."""
+
+_kept: list[object] = []
 
 
-def gather(control: Control, count: int, join: Callable[[], object]) -> None:
-    """Fork so many processes; each calls ``join``, keeps what it gave, and ends when this one does.
+def missing_descriptors(count: int) -> str:
+    """Why so many connections cannot be had here, or ""."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if allowed == resource.RLIM_INFINITY or allowed > count * _PER_CONNECTION:
+        return ""
+    return f"needs {count * _PER_CONNECTION} open files, {allowed} are allowed"
 
-    To be called before anything has started a thread.
+
+def gather(address: Address, control: Control, count: int, join: Callable[[], object]) -> None:
+    """Call ``join`` so often, and keep what it gave until this process ends.
+
+    A Unix socket tells processes apart, so there each call is made by a forked one, and nothing
+    may have started a thread before.
     """
+    if address.network == "ipc":
+        _fork(control, count, join)
+    else:
+        _kept.extend(join() for _ in range(count))
+        control.ready()
+        signal.pause()
+
+
+def _fork(control: Control, count: int, join: Callable[[], object]) -> None:
     joined_read, joined_write = os.pipe()
     life_read, life_write = os.pipe()
     for _ in range(count):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from time import perf_counter_ns, process_time_ns
 from typing import TypeAlias, TypeVar
 
-from bench.ipc.spawn import Serve, Spawned, Way, new_address, spawned
-from bench.measure import BATCH, PAYLOAD, Call, Send, SendBatch, latencies, time_calls
+from bench.ipc.spawn import Serve, Spawned, Way, spawned
+from bench.measure import BATCH, PAYLOAD, Call, Send, SendBatch, latencies, repeat, time_calls
 from bench.model import Sample
 
 Once: TypeAlias = "Callable[[], object]"
@@ -48,22 +48,12 @@ def large(way: Way[Call], size: int, count: int) -> Sample:
 
 def one_way(way: Way[Send], count: int) -> Sample:
     """Send as fast as possible, until the other process says that the last one was handled."""
-
-    def send_all(send: Send, count: int) -> None:
-        for _ in range(count):
-            send(PAYLOAD)
-
-    return _rate(way, send_all, count)
+    return _rate(way, PAYLOAD, 1, count)
 
 
 def one_way_batches(way: Way[SendBatch], count: int) -> Sample:
     """As :func:`one_way`, handing over :data:`BATCH` payloads at a time."""
-
-    def send_all(send_batch: SendBatch, count: int) -> None:
-        for _ in range(count // BATCH):
-            send_batch([PAYLOAD] * BATCH)
-
-    return _rate(way, send_all, count)
+    return _rate(way, [PAYLOAD] * BATCH, BATCH, count)
 
 
 def connections(way: Way[Once], count: int) -> Sample:
@@ -80,36 +70,66 @@ def connections(way: Way[Once], count: int) -> Sample:
         return {"rate": count / took * 1e9, "cpu": (_cpu(server) - cpu) / count / 1e3}
 
 
-def idle_connections(serve: Serve, crowd: Serve, count: int) -> Sample:
+def idle_connections(way: Way[Call], crowd: Serve, count: int) -> Sample:
     """By how much the server grows for each of so many processes that are connected and idle.
 
     Some are there before: what a server needs once is not theirs.
     """
-    with (
-        new_address() as address,
-        spawned(serve, address, "keep") as server,
-        spawned(crowd, address, str(count // 5 + 1)),
-    ):
+    with way.serving() as (address, server), spawned(crowd, address, count // 5 + 1):
         before = server.memory()
-        with spawned(crowd, address, str(count)):
-            return {"server": max(0, server.memory() - before) / count / 1024}
+        with spawned(crowd, address, count):
+            return {"server": _kibibytes_each(before, server, count)}
 
 
-def _rate(way: Way[T], send_all: Callable[[T, int], None], count: int) -> Sample:
-    count = max(BATCH, count // BATCH * BATCH)
+def crowded_calls(way: Way[Call], crowd: Serve, calls: int, count: int) -> Sample:
+    """So many calls while ``count`` others are connected and idle, and what those cost the server.
+
+    The caller is there before: what a server needs once is not theirs.
+    """
+    with way.serving() as (address, server), way.connect(address) as call:
+        time_calls(call, calls // 10 + 1)
+        before = server.memory()
+        with spawned(crowd, address, count):
+            each = _kibibytes_each(before, server, count)
+            time_calls(call, calls // 10 + 1)
+            cpu = _cpu(server)
+            took = time_calls(call, calls)
+            return {"server": each} | latencies(took, _cpu(server) - cpu)
+
+
+def _kibibytes_each(before: int, server: Spawned, count: int) -> float:
+    return max(0, server.memory() - before) / count / 1024
+
+
+def first_answer(way: Way[Call], count: int) -> Sample:
+    """From before connecting until the first answer, and then round trips, in milliseconds."""
+    with way.serving() as (address, _):
+        start = perf_counter_ns()
+        with way.connect(address) as call:
+            call(PAYLOAD)
+            first = perf_counter_ns() - start
+            took = time_calls(call, count)
+    return {"first": first / 1e6, "p50": sorted(took)[count // 2] / 1e6}
+
+
+def _rate(way: Way[Callable[[T], object]], payload: T, batch: int, count: int) -> Sample:
+    turns = max(BATCH, count // BATCH * BATCH) // batch
     with way.open() as (send, server):
-        _deliver(server, send, send_all, max(BATCH, count // 10 // BATCH * BATCH))
+        _deliver(server, send, payload, batch, turns // 10 + 1)
         gc.collect()
         cpu = _cpu(server)
-        took = _deliver(server, send, send_all, count)
-        return {"rate": count / took * 1e6, "cpu": (_cpu(server) - cpu) / count / 1e3}
+        took = _deliver(server, send, payload, batch, turns)
+        cpu = _cpu(server) - cpu
+        return {"rate": turns * batch / took * 1e6, "cpu": cpu / turns / batch / 1e3}
 
 
-def _deliver(server: Spawned, send: T, send_all: Callable[[T, int], None], count: int) -> int:
+def _deliver(
+    server: Spawned, send: Callable[[T], object], payload: T, batch: int, turns: int
+) -> int:
     """Nanoseconds from before the first was sent until the last was handled."""
-    server.expect(count)
+    server.expect(turns * batch)
     start = perf_counter_ns()
-    send_all(send, count)
+    repeat(send, turns, payload)
     server.wait_for("done")
     return perf_counter_ns() - start
 

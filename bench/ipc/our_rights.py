@@ -5,9 +5,10 @@ from __future__ import annotations
 from threading import Event
 from typing import Any
 
+from bench.ipc.address import Address, new_address
 from bench.ipc.ours import port_class, serve
 from bench.ipc.server import ACK, Control
-from bench.ipc.spawn import new_address, spawned
+from bench.ipc.spawn import spawned
 from bench.model import Sample
 from portkit import Port, PortMessage
 
@@ -23,17 +24,17 @@ def memory(count: int, *, exported: bool = True) -> Sample:
     with (
         new_address() as address,
         spawned(serve_holder, address) as holder,
-        spawned(serve_owner, address, str(few), how) as small_owner,
+        spawned(serve_owner, address, few, how) as small_owner,
     ):
         before = holder.memory()
-        with spawned(serve_owner, address, str(count), how) as owner:
+        with spawned(serve_owner, address, count, how) as owner:
             return {
                 "owner": max(0, owner.memory() - small_owner.memory()) / (count - few),
                 "holder": max(0, holder.memory() - before) / count,
             }
 
 
-def serve_holder(address: str, control: Control) -> None:
+def serve_holder(address: Address, control: Control) -> None:
     """Keep all ports that come."""
     held: list[Port] = []
 
@@ -44,11 +45,11 @@ def serve_holder(address: str, control: Control) -> None:
     serve(address, control, hold)
 
 
-def serve_owner(address: str, control: Control, count: str, how: str) -> None:
+def serve_owner(address: Address, control: Control, count: str, how: str) -> None:
     """Make so many ports; send each to the holder, or none."""
     stopped = Event()
     owned: list[Any] = []
-    with port_class().remote(address) as holder:
+    with port_class().remote(address.path) as holder:
         holder.request(b"")
         for _ in range(int(count)):
             port = port_class()()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from functools import partial
 from threading import Thread
 from typing import Any
+
+from bench.ipc.address import Address
 
 ACK = b"k"
 """What answers data that is not sent back."""
@@ -76,9 +79,11 @@ def _say(line: str) -> None:
 def main() -> None:
     """Call the function that the command line names."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started this one handles it
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     module, _, name = sys.argv[1].partition(":")
     function = getattr(importlib.import_module(module), name)
-    function(sys.argv[2], Control(), *sys.argv[3:])
+    function(Address.parse(sys.argv[2]), Control(), *sys.argv[3:])
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ import os
 import select
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
+
+from bench.ipc import relay
+from bench.ipc.address import Address, Network, new_address
 
 T = TypeVar("T")
 
@@ -82,10 +84,10 @@ missing_memory = "" if Path("/proc/self/smaps_rollup").exists() else "needs /pro
 
 
 @contextmanager
-def spawned(serve: Serve, *arguments: str) -> Iterator[Spawned]:
+def spawned(serve: Serve, address: Address, *arguments: object) -> Iterator[Spawned]:
     """Run a function in a new interpreter, on the CPUs of this thread; until the ``with`` ends."""
     name = f"{serve.__module__}:{serve.__qualname__}"
-    command = [sys.executable, "-m", "bench.ipc.server", name, *arguments]
+    command = [sys.executable, "-m", "bench.ipc.server", name, *map(str, (address, *arguments))]
     with subprocess.Popen(
         command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     ) as process:
@@ -102,13 +104,6 @@ def spawned(serve: Serve, *arguments: str) -> Iterator[Spawned]:
                 process.kill()
 
 
-@contextmanager
-def new_address() -> Iterator[str]:
-    """The path of a socket, in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        yield f"{folder}/socket"
-
-
 @dataclass(frozen=True)
 class Way(Generic[T]):
     """A way to talk to another process.
@@ -117,18 +112,29 @@ class Way(Generic[T]):
         serve: what the other process does.
         connect: what this one does; gives what is measured, such as a function to call.
         arguments: what ``serve`` gets beside the address.
+        network: what it goes over.
+        delay: seconds that each byte is under way, each way.
     """
 
     serve: Serve
-    connect: Callable[[str], AbstractContextManager[T]]
+    connect: Callable[[Address], AbstractContextManager[T]]
     arguments: tuple[Any, ...] = ()
+    network: Network = "ipc"
+    delay: float = 0.0
 
     @contextmanager
     def open(self) -> Iterator[tuple[T, Spawned]]:
         """Start the other process, connect to it, and at the end undo both."""
-        with (
-            new_address() as address,
-            spawned(self.serve, address, *map(str, self.arguments)) as server,
-            self.connect(address) as client,
-        ):
+        with self.serving() as (address, server), self.connect(address) as client:
             yield client, server
+
+    @contextmanager
+    def serving(self) -> Iterator[tuple[Address, Spawned]]:
+        """Only start the other process, and what delays the way to it."""
+        with ExitStack() as stack:
+            address = stack.enter_context(new_address(self.network))
+            server = stack.enter_context(spawned(self.serve, address, *self.arguments))
+            if self.delay:
+                address, target = stack.enter_context(new_address(self.network)), address
+                stack.enter_context(spawned(relay.serve, address, target, self.delay))
+            yield address, server

@@ -11,31 +11,34 @@ from typing import NoReturn
 import pytest
 
 from bench.ipc import spawn
+from bench.ipc.address import Address
 from bench.ipc.crowd import gather
 from bench.ipc.server import Control
 from bench.ipc.spawn import spawned
 from tests.support import eventually
 
+NOWHERE = Address("ipc")
 
-def serve_nothing(address: str, control: Control) -> None:
+
+def serve_nothing(address: Address, control: Control) -> None:
     control.ready()
     time.sleep(60)
 
 
-def serve_pid(address: str, control: Control) -> None:
-    Path(address).write_text(str(os.getpid()))
+def serve_pid(address: Address, control: Control) -> None:
+    Path(address.path).write_text(str(os.getpid()))
     serve_nothing(address, control)
 
 
-def fail(address: str, control: Control) -> None:
+def fail(address: Address, control: Control) -> None:
     raise OSError("no such luck")
 
 
-def be_silent(address: str, control: Control) -> None:
+def be_silent(address: Address, control: Control) -> None:
     time.sleep(60)
 
 
-def count_two(address: str, control: Control) -> None:
+def count_two(address: Address, control: Control) -> None:
     control.ready()
     assert eventually(lambda: control.left == 2)
     control.handled(b"")
@@ -43,26 +46,26 @@ def count_two(address: str, control: Control) -> None:
     time.sleep(60)
 
 
-def work(address: str, control: Control) -> None:
+def work(address: Address, control: Control) -> None:
     control.ready()
     while True:
         sum(range(1000))
 
 
-def crowd_of_pids(address: str, control: Control) -> None:
+def crowd_of_pids(address: Address, control: Control) -> None:
     def join() -> None:
-        with Path(address).open("a") as file:
+        with Path(address.path).open("a") as file:
             file.write(f"{os.getpid()}\n")
 
-    gather(control, 3, join)
+    gather(address, control, 3, join)
 
 
-def crowd_that_fails(address: str, control: Control) -> None:
-    gather(control, 3, partial(_refuse, address))
+def crowd_that_fails(address: Address, control: Control) -> None:
+    gather(address, control, 3, partial(_refuse, address))
 
 
-def _refuse(address: str) -> NoReturn:
-    raise ConnectionRefusedError(address)
+def _refuse(address: Address) -> NoReturn:
+    raise ConnectionRefusedError(str(address))
 
 
 def _is_there(pid: int) -> bool:
@@ -74,7 +77,7 @@ def _is_there(pid: int) -> bool:
 
 def test_it_is_gone_after_the_with(tmp_path: Path) -> None:
     file = tmp_path / "pid"
-    with spawned(serve_pid, str(file)):
+    with spawned(serve_pid, Address("ipc", str(file))):
         pid = int(file.read_text())
         assert _is_there(pid)
     assert not _is_there(pid)
@@ -82,7 +85,7 @@ def test_it_is_gone_after_the_with(tmp_path: Path) -> None:
 
 def test_a_crowd_is_gone_after_the_with(tmp_path: Path) -> None:
     file = tmp_path / "pids"
-    with spawned(crowd_of_pids, str(file)):
+    with spawned(crowd_of_pids, Address("ipc", str(file))):
         pids = [int(line) for line in file.read_text().splitlines()]
         assert len(set(pids)) == 3
         assert all(map(_is_there, pids))
@@ -91,25 +94,25 @@ def test_a_crowd_is_gone_after_the_with(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("serve", [fail, crowd_that_fails])
 def test_one_that_fails_says_so_at_once(serve: spawn.Serve) -> None:
-    with pytest.raises(RuntimeError, match="ended too early"), spawned(serve, ""):
+    with pytest.raises(RuntimeError, match="ended too early"), spawned(serve, NOWHERE):
         pass
 
 
 def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spawn, "PATIENCE", 0.2)
     monkeypatch.setattr(spawn, "_GRACE", 0.1)
-    with pytest.raises(RuntimeError, match="said nothing"), spawned(be_silent, ""):
+    with pytest.raises(RuntimeError, match="said nothing"), spawned(be_silent, NOWHERE):
         pass
 
 
 def test_it_says_when_it_has_counted_enough() -> None:
-    with spawned(count_two, "") as server:
+    with spawned(count_two, NOWHERE) as server:
         server.expect(2)
         server.wait_for("done")
 
 
 def test_it_tells_its_cpu_time_and_its_memory() -> None:
-    with spawned(work, "") as server:
+    with spawned(work, NOWHERE) as server:
         before = server.cpu_ns()
         assert eventually(lambda: server.cpu_ns() > before + 10_000_000)
         if not spawn.missing_memory:

@@ -15,22 +15,41 @@ import typer
 from typer.testing import CliRunner
 
 from bench import __main__ as command
-from bench import markdown, processes, report, suite
-from bench.ipc.nng_ipc import pynng
+from bench import hosts, markdown, report, suite
+from bench.ipc import zenoh_sessions
+from bench.ipc.nng_sockets import pynng
+from bench.ipc.spawn import Way
+from bench.ipc.zenoh_sessions import zenoh
 from bench.model import Benchmark, Contender, Figure, Result, Row
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nng_pollers() -> None:
-    """What nng opens when it is first used, it keeps: it must be there before any test."""
+def first_use() -> None:
+    """What nng and zenoh open when they are first used, they keep: it must be there before."""
     if pynng is not None:
         with pynng.Pair0(listen="inproc://bench"), pynng.Pair0(dial="inproc://bench"):
             pass
+    if zenoh is not None:
+        with Way(zenoh_sessions.serve_calls, zenoh_sessions.call, network="tcp").open():
+            pass
 
 
-@pytest.mark.parametrize("benchmark", suite.BENCHMARKS, ids=lambda benchmark: benchmark.name)
+def _tested() -> list[Benchmark]:
+    """All, but of what differs in an address alone only what runs code that nothing else does."""
+    own = {"hosts-64MiB", "hosts-crowd-1", "hosts-crowd-5000"}
+    own |= {b.name for b in hosts.BENCHMARKS if b.name.endswith("-tls")}
+    own -= {"hosts-request-tls", "hosts-crowd-100-tls"}
+    found = [b for b in suite.BENCHMARKS if b.name not in own]
+    return [_one_of_us(b) if "-cable-" in b.name else b for b in found]
+
+
+def _one_of_us(benchmark: Benchmark) -> Benchmark:
+    return dataclasses.replace(benchmark, contenders=benchmark.contenders[:1])
+
+
+@pytest.mark.parametrize("benchmark", _tested(), ids=lambda benchmark: benchmark.name)
 def test_every_contender_gives_every_figure(benchmark: Benchmark) -> None:
-    if benchmark in processes.BENCHMARKS:  # each sampling spawns a process: once is enough
+    if benchmark.name.startswith(("process-", "hosts-")):  # each sampling spawns: once is enough
         benchmark = dataclasses.replace(benchmark, pinnings=benchmark.pinnings[-1:])
     for result in suite.run(benchmark, repeats=1, size=min(3, benchmark.quick_size)):
         for row in result.rows:

@@ -1,4 +1,4 @@
-"""pynng over ``ipc://``, which is a Unix socket."""
+"""pynng over ``ipc://``, which is a Unix socket, ``tcp://``, and ``tls+tcp://``."""
 
 from __future__ import annotations
 
@@ -7,33 +7,68 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from bench.ipc.address import Address, Network, certificate
 from bench.ipc.crowd import gather
 from bench.ipc.measure import Once
 from bench.ipc.server import ACK, Control, touch
 from bench.ipc.spawn import PATIENCE
 from bench.measure import PAYLOAD, Call, Send
-from bench.optional import missing, optional
+from bench.optional import missing as missing_module
+from bench.optional import optional
 
 pynng = optional("pynng")
-missing_nng = missing(pynng)
 
 _QUEUE = 1000
 """Messages that may wait on each side: what pyzmq allows by default; nng's own default is none."""
 
 
+def missing(_: Network) -> str:
+    """Why it cannot be measured, or ""."""
+    return missing_module(pynng)
+
+
+def title(network: Network) -> str:
+    """What the rows call it."""
+    return f"pynng {network}"
+
+
 def _serve(
-    kind: str, address: str, control: Control, turn: Callable[[Any], object], **options: Any
+    kind: str, address: Address, control: Control, turn: Callable[[Any], object], **options: Any
 ) -> None:
-    with getattr(pynng, kind)(listen=f"ipc://{address}", **options) as socket:
+    options |= _tls(address, "server")
+    with getattr(pynng, kind)(listen=_endpoint(address), **options) as socket:
         control.ready()
         while True:
             turn(socket)
 
 
-def _connected(kind: str, address: str, **options: Any) -> Any:
+def _endpoint(address: Address) -> str:
+    return f"tls+{address.endpoint}" if address.network == "tls" else address.endpoint
+
+
+def _tls(address: Address, name: str) -> dict[str, Any]:
+    if address.network != "tls":
+        return {}
+    kind = pynng.TLSConfig
+    expected = {"mode": kind.MODE_SERVER}
+    if name == "client":
+        expected = {"mode": kind.MODE_CLIENT, "server_name": "server"}
+    authority, own, key = (path.read_text() for path in certificate(address, name))
+    config = kind(
+        **expected,
+        ca_string=authority,
+        own_cert_string=own,
+        own_key_string=key,
+        auth_mode=kind.AUTH_MODE_REQUIRED,
+    )
+    return {"tls_config": config}
+
+
+def _connected(kind: str, address: Address, **options: Any) -> Any:
     patience = int(PATIENCE * 1000)
+    options |= _tls(address, "client")
     return getattr(pynng, kind)(
-        dial=f"ipc://{address}",
+        dial=_endpoint(address),
         block_on_dial=True,
         recv_timeout=patience,
         send_timeout=patience,
@@ -41,12 +76,12 @@ def _connected(kind: str, address: str, **options: Any) -> Any:
     )
 
 
-def serve_calls(address: str, control: Control) -> None:
+def serve_calls(address: Address, control: Control) -> None:
     """Send back what comes."""
     _serve("Rep0", address, control, lambda socket: socket.send(socket.recv()))
 
 
-def serve_acknowledging(address: str, control: Control, *_: str) -> None:
+def serve_acknowledging(address: Address, control: Control, *_: str) -> None:
     """Touch what comes, from whomever, and say so."""
 
     def receive(socket: Any) -> None:
@@ -57,7 +92,7 @@ def serve_acknowledging(address: str, control: Control, *_: str) -> None:
 
 
 @contextmanager
-def call(address: str) -> Iterator[Call]:
+def call(address: Address) -> Iterator[Call]:
     """``send`` and ``recv`` on REQ and REP."""
 
     def ask(payload: bytes) -> Any:
@@ -68,7 +103,7 @@ def call(address: str) -> Iterator[Call]:
         yield ask
 
 
-def serve_messages(address: str, control: Control) -> None:
+def serve_messages(address: Address, control: Control) -> None:
     """Count what comes."""
     _serve(
         "Pull0",
@@ -80,14 +115,14 @@ def serve_messages(address: str, control: Control) -> None:
 
 
 @contextmanager
-def send(address: str) -> Iterator[Send]:
+def send(address: Address) -> Iterator[Send]:
     """PUSH and PULL."""
     with _connected("Push0", address, send_buffer_size=_QUEUE) as socket:
         yield socket.send
 
 
 @contextmanager
-def connect_once(address: str) -> Iterator[Once]:
+def connect_once(address: Address) -> Iterator[Once]:
     """A new REQ socket each time."""
 
     def once() -> None:
@@ -98,12 +133,12 @@ def connect_once(address: str) -> Iterator[Once]:
     yield once
 
 
-def crowd(address: str, control: Control, count: str) -> None:
+def crowd(address: Address, control: Control, count: str) -> None:
     """REQ sockets that asked once."""
-    gather(control, int(count), partial(_join, address))
+    gather(address, control, int(count), partial(_join, address))
 
 
-def _join(address: str) -> Any:
+def _join(address: Address) -> Any:
     socket = _connected("Req0", address)
     socket.send(PAYLOAD)
     socket.recv()
