@@ -64,7 +64,7 @@ class AsyncThread(ABC):
     @property
     def is_closed(self) -> bool:
         """Whether no call is answered any more."""
-        return self._closed
+        return self._closed or self._generation != _fork.generation
 
     def call(self, make: Callable[[], Coroutine[Any, Any, T]], timeout: float | None) -> T:
         """What the coroutine returns that ``make`` makes on the loop; any other thread.

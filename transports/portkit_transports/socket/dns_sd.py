@@ -19,8 +19,11 @@ from portkit_transports.socket.multicast import (
     DNSService,
     Multicast,
     find_interfaces,
+    nearest,
+    own_addresses,
 )
 from portkit_transports.socket.service_record import (
+    MAX_ADDRESSES,
     SERVICE_TYPE,
     Service,
     instance_of,
@@ -33,6 +36,8 @@ from portkit_transports.socket.service_record import (
 _PROBES = 3
 _INTERVAL = 0.25
 """Seconds between asking for a name and taking it for free (RFC 6762, 8.1)."""
+_PUBLISH = 4.0
+"""Seconds that all of that may take, with pauses before and after."""
 _BROWSE = 1.5
 """Seconds in which all that is on the network answers: it may hold an answer back for 1.2."""
 _FRESH = 60.0
@@ -82,6 +87,7 @@ class Responder(AsyncThread):
 
     def __init__(self, interfaces: Sequence[str] | None, ttl: int) -> None:
         self._ttl = ttl
+        self._wanted = interfaces
         self._interfaces = None if interfaces is None else find_interfaces(interfaces)
         self._published: dict[str, _Published] = {}
         self._probed: set[str] = set()
@@ -94,7 +100,7 @@ class Responder(AsyncThread):
     # Calls of other threads.
 
     def publish(self, service: Service, lost: Callable[[str], None]) -> None:
-        """Publish a service, if nobody else has the name. Takes a second.
+        """Publish a service, if nobody else has the name. Takes a second, or two.
 
         Args:
             service: what it is. The same one again is no error.
@@ -105,7 +111,7 @@ class Responder(AsyncThread):
             NameInUseError: another service has the name.
             TransportError: the responder is closed.
         """
-        self.call(partial(self._publish, service, lost), _BROWSE)
+        self.call(partial(self._publish, service, lost), _PUBLISH)
 
     def withdraw(self, service: Service) -> None:
         """Take a service back, and tell the network. Takes no lock and does not wait."""
@@ -134,6 +140,14 @@ class Responder(AsyncThread):
         """
         return self.call(partial(self._names, timeout), timeout)
 
+    def own_addresses(self, *, v6: bool) -> tuple[str, ...]:
+        """Where a port is reached that listens at all IPv4 addresses, and those of IPv6."""
+        return tuple(own_addresses(self._wanted, v4=True, v6=v6))[:MAX_ADDRESSES]
+
+    def nearest(self, service: Service) -> str:
+        """Where to connect to."""
+        return nearest(service.addresses)
+
     def close_in_child(self) -> None:
         """In a forked child: let go of the sockets, which are the parent's."""
         self._network.close_in_child()
@@ -155,8 +169,8 @@ class Responder(AsyncThread):
             return
         if other is not None or key in self._probed:
             raise NameInUseError(
-                f"another port of this name server has the name {service.name!r}: choose "
-                "another, or unregister that one"
+                f"the name {service.name!r} is registered with this name server already: choose "
+                "another, or unregister it (the case of letters makes no other name)"
             )
         published = _Published(service, self._records(service), lost)
         self._probed.add(key)
@@ -193,7 +207,7 @@ class Responder(AsyncThread):
         The library's own way believes its cache, in which the dead live on for 19 minutes, and
         has answers sent by unicast, of which one process alone of a host gets each.
         """
-        self._network.forget(info.name)
+        await self._network.doubt(info.name)
         heard = self._listen_for(info.name)
         try:
             for _ in range(_PROBES):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address, ip_network
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,12 +42,25 @@ __all__ = [
     "DNSService",
     "Multicast",
     "find_interfaces",
+    "nearest",
     "own_addresses",
 ]
 
 _QUERY = 0
+_ANSWER = 0x8400
 _PTR, _ANY = 12, 255
 _IN = 1
+_COPY = 1000.0
+"""Milliseconds for which the same packet is taken for a copy, and a few more."""
+_MOST_COPIES = 3
+
+_GOODBYES = 3
+_GOODBYE_PAUSE = 0.125
+"""Seconds between them."""
+_PUT_OFF = 1.2
+"""Seconds for which an answer may be put off."""
+_ORDERS = ((0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+"""Of the records in goodbyes, each of which so differs from the one before."""
 
 Interface = str | int
 """An IP address, or the number of an interface with IPv6."""
@@ -98,6 +113,20 @@ def own_addresses(interfaces: Sequence[str] | None, *, v4: bool, v6: bool) -> li
     return outside or [text for text, _ in found]
 
 
+def nearest(addresses: Sequence[str]) -> str:
+    """That of the addresses which lies in a network of this machine; else the first."""
+    networks = [
+        ip_network(f"{_text_of(ip)}/{ip.network_prefix}", strict=False)
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+    ]
+    for address in addresses:
+        parsed = ip_address(address)
+        if any(parsed.version == network.version and parsed in network for network in networks):
+            return address
+    return addresses[0]
+
+
 def _text_of(ip: ifaddr.IP) -> str:
     return ip.ip[0] if isinstance(ip.ip, tuple) else ip.ip
 
@@ -125,6 +154,8 @@ class Multicast:
             ) from error
         self._zeroconf: Zeroconf = self._service.zeroconf
         self._arrived = arrived
+        self._announced: list[AsyncServiceInfo] = []
+        self._leaving: list[AsyncServiceInfo] = []
 
     async def __aenter__(self) -> Self:
         await self._zeroconf.async_wait_for_start()
@@ -137,7 +168,15 @@ class Multicast:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._service.async_close()  # says goodbye
+        leaving = [*self._announced, *self._leaving]
+        for info in self._announced:
+            self._zeroconf.registry.async_remove(info)
+        for turn in range(_GOODBYES):
+            if leaving:
+                await asyncio.sleep(_GOODBYE_PAUSE if turn else 0)
+            for info in leaving:
+                self._send_goodbye(info, turn)
+        await self._service.async_close()
 
     def close_in_child(self) -> None:
         """In a forked child: let go of the sockets.
@@ -158,11 +197,12 @@ class Multicast:
         """Ask who has the name, so that an owner answers at once, to all."""
         probe = DNSOutgoing(_QUERY)
         probe.add_question(DNSQuestion(info.name, _ANY, _IN))
-        probe.add_authorative_answer(info.dns_pointer())
+        probe.add_authorative_answer(info.dns_pointer(override_ttl=_any_ttl()))
         self._zeroconf.async_send(probe)
 
     async def announce(self, info: AsyncServiceInfo) -> asyncio.Future[Any]:
         """Answer for a service from now on, and tell everybody; done when that was done thrice."""
+        self._announced.append(info)
         return asyncio.ensure_future(
             await self._zeroconf.async_register_service(info, cooperating_responders=True)
         )
@@ -172,13 +212,39 @@ class Multicast:
         self._zeroconf.async_send(self._zeroconf.generate_service_broadcast(info, None))
 
     async def say_goodbye(self, info: AsyncServiceInfo) -> None:
-        """Answer for a service no more, and tell everybody."""
-        await (await self._zeroconf.async_unregister_service(info))
+        """Answer for a service no more, and tell everybody.
+
+        The library says it thrice in the same words, of which it hears the first alone, and may
+        give an answer in between that it has put off. So this says it each time in another order,
+        and once more when all that was put off has been sent.
+        """
+        self._announced.remove(info)
+        self._leaving.append(info)
+        self._zeroconf.registry.async_remove(info)
+        try:
+            for turn in range(_GOODBYES):
+                self._send_goodbye(info, turn)
+                await asyncio.sleep(_GOODBYE_PAUSE)
+            await asyncio.sleep(_PUT_OFF)
+            self._send_goodbye(info, _GOODBYES)
+        finally:
+            self._leaving.remove(info)
+
+    def _send_goodbye(self, info: AsyncServiceInfo, turn: int) -> None:
+        # The addresses may be those of other services, and mean nothing without one.
+        records = [info.dns_pointer(0), info.dns_service(0), info.dns_text(0)]
+        order = _ORDERS[turn]
+        goodbye = DNSOutgoing(_ANSWER)
+        for index in order:
+            goodbye.add_answer_at_time(records[index], 0)
+        self._zeroconf.async_send(goodbye)
 
     def browse(self) -> float:
         """Ask for all services. Returns when, for :meth:`uncertain`."""
         question = DNSOutgoing(_QUERY)
         question.add_question(DNSQuestion(SERVICE_TYPE, _PTR, _IN))
+        nobody = DNSPointer(SERVICE_TYPE, _PTR, _IN, _any_ttl(), SERVICE_TYPE)
+        question.add_answer_at_time(nobody, 0)  # said to be known, of which there is none
         self._zeroconf.async_send(question)
         return current_time_millis()
 
@@ -217,6 +283,19 @@ class Multicast:
             if (since is None or pointer.created < since) and not self.services(pointer.alias)
         ]
 
+    async def doubt(self, instance: str) -> None:
+        """Believe no more what was said of a service, once its owner would be heard saying it.
+
+        The library takes what it hears again within a second for a copy of the packet before.
+        """
+        for _ in range(_MOST_COPIES):
+            heard = max([service.created for service in self.services(instance)], default=0.0)
+            age = current_time_millis() - heard
+            if age >= _COPY:
+                break
+            await asyncio.sleep((_COPY - age) / 1000.0)
+        self.forget(instance)
+
     def forget(self, instance: str) -> None:
         """Believe no more what was said of a service."""
         cache = self._zeroconf.cache
@@ -235,6 +314,11 @@ class Multicast:
 
     def _pointers(self) -> list[DNSPointer]:
         return [record for record in self._live(SERVICE_TYPE) if isinstance(record, DNSPointer)]
+
+
+def _any_ttl() -> int:
+    """A time that means nothing, for a packet that is not the copy of another process's."""
+    return secrets.randbelow(1 << 20) + 1
 
 
 class _Listener(RecordUpdateListener):
