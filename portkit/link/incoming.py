@@ -131,7 +131,7 @@ class Incoming:
                     self._pass_run()  # what came before was whole
                     raise
                 self._pass_run()
-                if size < len(buffer):
+                if size < len(buffer) and not channel.has_unread:
                     return
             if channel.has_unread:  # of which the descriptor will not tell
                 service.call(self.read)
