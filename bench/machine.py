@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+_SHOWN = ("portkit", "eclipse-zenoh", "janus", "pynng", "pyzmq")
+
 
 def facts() -> dict[str, Any]:
     """The machine and the versions, without anything that names either."""
@@ -18,7 +20,7 @@ def facts() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": {name: _version(name) for name in ("portkit", "janus", "pyzmq", "pynng")},
+        "versions": {name: _version(name) for name in _SHOWN},
         "load": load(),
     }
 
