@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from portkit import _fork
 from portkit._report import logger
-from portkit.errors import AuthenticationError, PortError
+from portkit.errors import AuthenticationError, PortError, TransportError
 from portkit.link import greeting, service
 from portkit.link.channel import Channel
 from portkit.link.decoder import Limits
@@ -125,7 +125,7 @@ class Node:
     def dial(self, channel: Channel) -> Link:
         """A link for a connection that this side made."""
         link = self._add(Link(self, channel, dialled=True))
-        service.look_after(link)
+        service.look_after(link.reading)
         _read_what_came(link, channel)
         return link
 
@@ -159,9 +159,7 @@ class Node:
         for link in late:
             self._awaited.pop(link, None)
             link.refuse(
-                AuthenticationError(
-                    f"the peer did not greet within {self.settings.greeting_timeout} s"
-                )
+                TransportError(f"the peer did not greet within {self.settings.greeting_timeout} s")
             )
         with self._lock:
             if not self._awaited:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from portkit._wakeup import LONGEST_SLEEP, Waiter
 from portkit.errors import LoopEndedError
 from portkit.link import service
+from portkit.link.mode_guard import guard
 from portkit.runloop.poller import READ
 from portkit.runloop.pump import PumpSource
 
@@ -116,7 +117,7 @@ class Reading:
             if self._shared:
                 self._adopt()
             else:
-                service.look_after(self._link)
+                service.look_after(self)
 
     def read_all(self) -> None:
         """Read as long as something comes; the reader stays who it was. Without the lock.
@@ -145,9 +146,6 @@ class Reading:
     def look_after(self) -> None:
         """On the service thread: read, unless a thread waits at the link or its loop does."""
         with self._link.lock:
-            for source in (self._home, self._temporary):
-                if source is not None:
-                    source.is_guarded = False  # first: a wait that ends from now on says so
             reader = self._reader
             if self._link.is_closed or isinstance(reader, Waiter):
                 return
@@ -174,19 +172,13 @@ class Reading:
     def _hand_to(self, source: PumpSource) -> None:
         self._reader = source
         source.watch(READ)
-        self._guard(source)
-
-    def _guard(self, source: PumpSource) -> None:
-        """Its loop may be in a callback, or not run: have the service thread look in a moment."""
-        if not source.is_guarded:
-            source.is_guarded = True
-            service.look_after(self._link)
+        # Its loop may be in a callback, or not run: have the service thread look in a moment.
+        service.look_after(self)
 
     def _new_source(self, fd: int, lost: Callable[[], None] = lambda: None) -> PumpSource:
-        source = PumpSource(
-            fd, self._link.read, interest=0, lost=lost, leaving=lambda: self._guard(source)
+        return PumpSource(
+            fd, self._link.read, interest=0, lost=lost, guard=guard, neglected=self.look_after
         )
-        return source
 
     # The run loop that serves the ports.
 

@@ -34,13 +34,8 @@ _START = 30.0
 """Seconds for the thread to start; only a machine at its end needs more."""
 
 
-class LookedAfter(Protocol):
-    """A link, as this module sees it."""
-
-    @property
-    def reading(self) -> ReadingState:
-        """Whether, and how often, it is read."""
-        ...
+class Lingering(Protocol):
+    """A link, at the end of the process."""
 
     def linger(self, timeout: float) -> None:
         """The process ends: write what is left, for up to so many seconds."""
@@ -53,13 +48,16 @@ class LookedAfter(Protocol):
         """Wait for that, for up to so many seconds."""
 
 
-class ReadingState(Protocol):
-    """What tells whether somebody reads a link."""
+class LookedAfter(Protocol):
+    """Something that is to be read, by others as a rule."""
 
-    reads: int
+    @property
+    def reads(self) -> int:
+        """How often that was done."""
+        ...
 
     def look_after(self) -> None:
-        """The link was not read for a moment: have the service thread read, if nobody will."""
+        """It was not read for a moment: have the service thread read, if nobody will."""
 
 
 class ServiceSource(PumpSource):
@@ -127,7 +125,7 @@ class _Service:
             pass  # between the two: the loop found itself empty
 
     def look_after(self, link: LookedAfter) -> None:
-        self.unread[link] = link.reading.reads
+        self.unread[link] = link.reads
         if not self._looking:
             self._looking = True
             try:
@@ -141,11 +139,11 @@ class _Service:
 
     def _look(self, timer: Timer) -> None:
         for link, reads in list(self.unread.items()):
-            if link.reading.reads != reads:
-                self.unread[link] = link.reading.reads
+            if link.reads != reads:
+                self.unread[link] = link.reads
             else:
                 self.unread.pop(link, None)
-                link.reading.look_after()
+                link.look_after()
         if not self.unread:
             timer.invalidate()
             self._looking = False
@@ -266,8 +264,8 @@ def _linger() -> None:
     if service is None:
         return
     deadline = monotonic() + _LINGER
-    links = [cast("LookedAfter", one) for one in service.clients if hasattr(one, "linger")]
-    awaited: list[LookedAfter] = []
+    links = [cast("Lingering", one) for one in service.clients if hasattr(one, "linger")]
+    awaited: list[Lingering] = []
     for link in links:
         try:
             link.linger(max(_LEAST_LINGER, deadline - monotonic()))

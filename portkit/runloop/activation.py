@@ -254,10 +254,15 @@ def _rested(
 ) -> list[tuple[int, int]]:
     loop._waiter.armed = None
     loop._is_waiting = False
-    if pumps := activation.mode.pumps:
-        for pump in list(pumps.values()):
-            if pump.interest and not pump.is_guarded:
-                pump.leaving()
+    mode = activation.mode
+    mode.rests += 1
+    if mode.guard is not None and not mode.is_guarded:
+        mode.is_guarded = True
+        try:
+            mode.guard(loop, mode)
+        except BaseException:  # of a signal handler
+            mode.is_guarded = False
+            raise
     if loop._woken:
         loop._woken = False
         activation.took_wake = True

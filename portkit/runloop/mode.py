@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from portkit._wakeup import Waiter
@@ -12,6 +13,7 @@ from portkit.runloop.timer_queue import TimerQueue
 if TYPE_CHECKING:
     from portkit.runloop.descriptor import DescriptorSource
     from portkit.runloop.item import Item
+    from portkit.runloop.loop import RunLoop
     from portkit.runloop.observer import Observer
     from portkit.runloop.poller import Poller
     from portkit.runloop.port_item import Schedulable
@@ -52,6 +54,9 @@ class Mode:
         observed: all activities that any of the observers wants.
         descriptors: the descriptor sources by descriptor.
         pumps: the pump sources by descriptor.
+        guard: told when a wait in this mode ends, unless the mode ``is_guarded``: callbacks may
+            follow, during which somebody else has to see to the pumps.
+        rests: how many waits in this mode have ended.
         poller: watches the descriptors; there is none before the first one.
     """
 
@@ -59,7 +64,9 @@ class Mode:
         "alive",
         "descriptors",
         "fired",
+        "guard",
         "is_common",
+        "is_guarded",
         "items",
         "name",
         "observed",
@@ -67,6 +74,7 @@ class Mode:
         "poller",
         "pumps",
         "ready",
+        "rests",
         "timers",
     )
 
@@ -82,6 +90,9 @@ class Mode:
         self.observed: int = 0
         self.descriptors: dict[int, DescriptorSource] = {}
         self.pumps: dict[int, PumpSource] = {}
+        self.guard: Callable[[RunLoop, Mode], None] | None = None
+        self.is_guarded: bool = False
+        self.rests: int = 0
         self.poller: Poller | None = None
 
     @property

@@ -23,14 +23,11 @@ class PumpSource(Item):
         pump: called without arguments on the loop's thread; never raises an ``Exception``.
         interest: what to watch for, ``READ`` or ``WRITE`` of the poller, or 0 for now.
         lost: called when the loop's thread ends.
-        leaving: called when the loop ends a wait, about to run callbacks, if the source is watched
-            and not ``is_guarded``.
-
-    Attributes:
-        is_guarded: somebody sees to it that the descriptor is not neglected during callbacks.
+        guard: for the modes that the source is in; see :class:`~portkit.runloop.mode.Mode`.
+        neglected: for who guards: the loop is in a long callback, or does not run.
     """
 
-    __slots__ = ("_lost", "_modes", "fd", "interest", "is_guarded", "leaving", "pump")
+    __slots__ = ("_guard", "_lost", "_modes", "fd", "interest", "neglected", "pump")
 
     kind = "pump"
     keeps_mode_alive = False
@@ -42,11 +39,12 @@ class PumpSource(Item):
         *,
         interest: int,
         lost: Callable[[], None] = lambda: None,
-        leaving: Callable[[], None] = lambda: None,
+        guard: Callable[[RunLoop, Mode], None] | None = None,
+        neglected: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
-        self.leaving: Callable[[], None] = leaving
-        self.is_guarded: bool = False
+        self._guard = guard
+        self.neglected: Callable[[], None] = neglected
         self.fd: int = fd
         self.pump: Callable[[], None] = pump
         self.interest: int = interest
@@ -80,6 +78,7 @@ class PumpSource(Item):
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
         loop._poller(mode).register(self.fd, self.interest)
         mode.pumps[self.fd] = self
+        mode.guard = self._guard
         self._modes += (mode,)
 
     def _leave(self, loop: RunLoop, mode: Mode) -> None:

@@ -196,8 +196,8 @@ def test_an_interrupted_call_is_made_again_by_the_next(monkeypatch: pytest.Monke
             with pytest.raises(KeyboardInterrupt):
                 service.flush_soon(pair.left)
             with pytest.raises(KeyboardInterrupt):
-                service.look_after(pair.left)
-        service.look_after(pair.left)
+                service.look_after(pair.left.reading)
+        service.look_after(pair.left.reading)
         for _ in range(10):
             handle.send(b"x")
         assert eventually(lambda: port.pending == 10 and not running._looking)
