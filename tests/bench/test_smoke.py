@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from bench import __main__ as command
 from bench import hosts, markdown, report, suite
 from bench.ipc import zenoh_sessions
+from bench.ipc.address import Network
+from bench.ipc.certificates import missing_certificates
 from bench.ipc.nng_sockets import pynng
 from bench.ipc.spawn import Way
 from bench.ipc.zenoh_sessions import zenoh
@@ -30,7 +32,8 @@ def first_use() -> None:
         with pynng.Pair0(listen="inproc://bench"), pynng.Pair0(dial="inproc://bench"):
             pass
     if zenoh is not None:
-        with Way(zenoh_sessions.serve_calls, zenoh_sessions.call, network="tcp").open():
+        network: Network = "tcp" if missing_certificates else "tls"
+        with Way(zenoh_sessions.serve_calls, zenoh_sessions.call, network=network).open():
             pass
 
 
