@@ -16,7 +16,7 @@ from portkit_transports.socket.addressed_right import AddressedRight
 from portkit_transports.socket.remote_socket_port import RemoteSocketPort
 from portkit_transports.socket.tls import TLSConfig
 from portkit_transports.socket.tls_channel import TLSChannel
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, LoopThread, eventually
 
 
 def tcp_pair(buffers: int | None = None) -> tuple[socket.socket, socket.socket]:
@@ -139,6 +139,24 @@ def dialled(
         yield remote
     finally:
         remote.invalidate()
+
+
+@contextmanager
+def echoing(**options: Any) -> Iterator[SocketPort]:
+    """A port that answers with what it gets, on a thread of its own."""
+    with (
+        LoopThread() as thread,
+        SocketPort(delegate=lambda message: message.components, **options) as port,
+    ):
+        thread.loop.add_port(port)
+        yield port
+        assert eventually(lambda: is_quiet(port)), "connections are left open"
+
+
+def is_quiet(port: SocketPort) -> bool:
+    """Whether nobody is connected, nor about to be."""
+    listener = port._listener
+    return not port.connections and (listener is None or not listener._handshakes)
 
 
 def addressed(remote: RemoteSocketPort) -> Import:

@@ -291,13 +291,17 @@ class TLSChannel:
         self._socket.close()
 
 
+_DATES = (
+    "the peer refuses this side's certificate, and its log says why: look at the dates of both "
+    "certificates, and at the clocks"
+)
 _REASONS = {
     "CERTIFICATE_REQUIRED": "the peer wants a certificate of this side: give TLSConfig "
     "certificate= and key=",
     "UNKNOWN_CA": "the peer does not trust the authority of this side's certificate: use one CA",
     "CERTIFICATE_EXPIRED": "the peer says that this side's certificate has expired: issue another",
-    "BAD_CERTIFICATE": "the peer refuses this side's certificate",
-    "CERTIFICATE_UNKNOWN": "the peer refuses this side's certificate",
+    "BAD_CERTIFICATE": _DATES,
+    "CERTIFICATE_UNKNOWN": _DATES,
     "NO_CERTIFICATE": "the peer shows no certificate, and this side wants one: give it "
     "certificate= and key=",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer shows no certificate, and this side wants "
