@@ -1,4 +1,4 @@
-"""For each test a runtime folder, a host and a second process: no test finds what is another's."""
+"""For each test a runtime folder and a host of its own: no test finds what is another's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.transports.message import roles
 from tests.transports.message.fresh_host import fresh_host
-from tests.transports.message.processes import Child
+from tests.transports.processes.ways import ByName
 
 
 @pytest.fixture
@@ -20,8 +19,6 @@ def folder(no_leftovers: None) -> Iterator[Path]:
 
 
 @pytest.fixture
-def child(folder: Path) -> Iterator[Child]:
-    """Another process, in which a port named "them" is served."""
-    with Child() as child:
-        child.call(roles.open_port, "them")
-        yield child
+def way(folder: Path) -> ByName:
+    """By names, as the tests of this folder are about."""
+    return ByName()

@@ -10,8 +10,8 @@ import pytest
 
 from portkit import MessagePort, NameNotFoundError
 from tests.support import PATIENCE
-from tests.transports.message import roles
-from tests.transports.message.processes import Child
+from tests.transports.processes import roles
+from tests.transports.processes.child import Child
 
 
 class TestAFolderThatWasRemoved:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier
 
 import pytest
 
@@ -25,35 +24,13 @@ from portkit.message import Sender
 from portkit_transports.message.host import host
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually
-from tests.transports.message import roles
-from tests.transports.message.processes import Child
-from tests.transports.message.roles import Do
+from tests.transports.message import named
+from tests.transports.processes import roles
+from tests.transports.processes.child import Child
+from tests.transports.processes.ended import Ended
+from tests.transports.processes.roles import Do
 
 pytestmark = pytest.mark.usefixtures("folder")
-
-
-@pytest.fixture
-def loop() -> Iterator[LoopThread]:
-    """A run loop on a thread of its own."""
-    with LoopThread() as thread:
-        yield thread
-
-
-class Ended:
-    """Told of a port's end on a loop; ``wait`` returns once that has happened."""
-
-    def __init__(self, port: Port, loop: LoopThread) -> None:
-        self.calls: list[Port] = []
-        self._event = Event()
-        loop.call(port.add_invalidation_handler, self)
-
-    def __call__(self, port: Port) -> None:
-        self.calls.append(port)
-        self._event.set()
-
-    def wait(self, timeout: float = PATIENCE) -> bool:
-        """Whether the port ended in time."""
-        return self._event.wait(timeout)
 
 
 class TestNames:
@@ -184,7 +161,7 @@ class TestRenaming:
         old = MessagePort.remote("them")
         ended = Ended(old, loop)
         assert old.request(b"1", msgid=Do.ECHO).data == b"1"
-        child.call(roles.rename, "them", "they")
+        child.call(named.rename, "them", "they")
         assert ended.wait()
         with pytest.raises(InvalidPortError):
             old.send(b"", msgid=Do.KEEP)
@@ -199,7 +176,7 @@ class TestRenaming:
             child.call(roles.send_here, "door", "them")
             assert door.wait(1)
             (sent,) = door.messages[0].ports
-            child.call(roles.rename, "them", "they")
+            child.call(named.rename, "them", "they")
             assert sent.request(b"still", msgid=Do.ECHO).data == b"still"
 
     def test_a_taken_name_changes_nothing(self, child: Child) -> None:
@@ -208,7 +185,7 @@ class TestRenaming:
         with MessagePort("taken") as mine:
             for name in ("taken", "them"):
                 with pytest.raises(NameInUseError):
-                    child.call(roles.rename, "them", name)
+                    child.call(named.rename, "them", name)
             with pytest.raises(NameInUseError):
                 mine.set_name("taken")
             with pytest.raises(NameInUseError):
@@ -230,7 +207,7 @@ class TestRenaming:
     def test_taking_the_name_away(self, child: Child, loop: LoopThread) -> None:
         remote = MessagePort.remote("them")
         ended = Ended(remote, loop)
-        child.call(roles.rename, "them", None)
+        child.call(named.rename, "them", None)
         assert ended.wait()
         with MessagePort("them"):
             pass
@@ -274,52 +251,11 @@ class TestHandles:
         handle.invalidate()
         assert handle.name == "them"
 
-    def test_of_one_name_are_equal(self, child: Child) -> None:
-        """P15."""
-        one, other = MessagePort.remote("them"), MessagePort.remote("them")
-        assert one == other
-        assert hash(one) == hash(other)
-        assert one is not other
-        assert one != MessagePort.remote("others")
-        assert one.is_remote
-
-    def test_each_has_an_end_of_its_own(self, child: Child) -> None:
-        one, other = MessagePort.remote("them"), MessagePort.remote("them")
-        one.send(b"1", msgid=Do.KEEP)
-        one.invalidate()
-        assert not one.is_valid
-        with pytest.raises(InvalidPortError):
-            one.send(b"", msgid=Do.KEEP)
-        assert other.is_valid
-        assert other.request(b"2", msgid=Do.KEEP).data == b"2"
-
-    def test_in_the_owners_process(self, loop: LoopThread) -> None:
-        with MessagePort("us", Recorder(b"!")) as port:
-            loop.loop.add_port(port)
-            remote = MessagePort.remote("us")
-            ended = Ended(remote, loop)
-            assert remote.is_remote
-            assert remote.request(b"?").data == b"!"
-            port.invalidate()
-            assert ended.wait()
-            assert ended.calls == [remote]
-
-    def test_only_send(self, child: Child) -> None:
-        remote = MessagePort.remote("them")
-        for receive in (lambda: remote.receive(0), remote.fileno, remote.process):
-            with pytest.raises(Exception, match="only sends"):
-                receive()
-
 
 ENDS: dict[str, Callable[[Child], object]] = {
     "killed": lambda child: child.kill(),
-    "terminated": lambda child: child.signal(signal.SIGTERM),
-    "invalidated": lambda child: child.call(roles.invalidate, "them"),
-    "renamed": lambda child: child.call(roles.rename, "them", "they"),
-    "unnamed": lambda child: child.call(roles.rename, "them", None),
-    "exit": lambda child: child.end(),
-    "_exit": lambda child: child.begin(roles.exit_abruptly),
-    "exec": lambda child: child.begin(roles.become_another_program),
+    "renamed": lambda child: child.call(named.rename, "them", "they"),
+    "unnamed": lambda child: child.call(named.rename, "them", None),
 }
 
 
@@ -329,6 +265,7 @@ class TestEnds:
     def test_a_remote_learns_of_it_at_once(
         self, child: Child, loop: LoopThread, how: Callable[[Child], object], used: bool
     ) -> None:
+        """The rest of these is in ``processes``; but who only waits for the end is told too."""
         remote = MessagePort.remote("them")
         ended = Ended(remote, loop)
         if used:
@@ -340,16 +277,6 @@ class TestEnds:
         with pytest.raises(InvalidPortError) as caught:
             remote.send(b"", msgid=Do.KEEP)
         assert caught.value.code == -3
-
-    def test_handlers_of_an_ended_port_are_called_at_once(self, child: Child) -> None:
-        """M16."""
-        remote = MessagePort.remote("them")
-        remote.send(b"", msgid=Do.KEEP)
-        child.kill()
-        assert eventually(lambda: not remote.is_valid)
-        calls: list[Port] = []
-        remote.add_invalidation_handler(calls.append)
-        assert calls == [remote]
 
     def test_the_name_is_free_when_the_handler_runs(self) -> None:
         """M15: invalid, then the name free, then the handlers."""
@@ -365,36 +292,12 @@ class TestEnds:
         port.invalidate()
         assert seen == [(False, "us")]
 
-    def test_a_new_owner_is_another_port(self, child: Child) -> None:
-        remote = MessagePort.remote("them")
-        remote.send(b"1", msgid=Do.KEEP)
-        child.kill()
-        assert eventually(lambda: not remote.is_valid)
-        with Child() as heir:
-            heir.call(roles.open_port, "them")
-            with pytest.raises(InvalidPortError):
-                remote.send(b"2", msgid=Do.KEEP)
-            again = MessagePort.remote("them")
-            assert again != remote
-            assert again.request(msgid=Do.WHO).data == b"%d" % heir.pid
-
     def test_dropped_with_a_name(self, child: Child) -> None:
         """The name is free, and the owner is told to invalidate."""
         with pytest.warns(ResourceWarning, match="invalidate"):
             MessagePort("dropped")
         assert eventually(lambda: "dropped" not in host().directory.names())
         child.call(roles.open_port, "dropped")
-
-    def test_what_was_sent_before_a_processs_end_arrives(
-        self, child: Child, loop: LoopThread
-    ) -> None:
-        seen = Recorder()
-        with MessagePort("us", seen) as port:
-            loop.loop.add_port(port)
-            child.call(roles.send_numbers, "us", 500)
-            assert child.end() == 0
-            assert seen.wait(500)
-            assert seen.data == [b"%d" % number for number in range(500)]
 
     def test_a_process_that_ends_leaves_nothing(self, child: Child, folder: Path) -> None:
         assert child.end() == 0

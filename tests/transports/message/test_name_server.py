@@ -18,9 +18,10 @@ from portkit.names import NameServer
 from portkit_transports.message.name_server import MessagePortNameServer
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually
-from tests.transports.message import roles
-from tests.transports.message.processes import Child
-from tests.transports.message.roles import Do
+from tests.transports.message import named
+from tests.transports.processes import roles
+from tests.transports.processes.child import Child
+from tests.transports.processes.roles import Do
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -129,11 +130,11 @@ class TestUnregister:
                 server.unregister("also")
 
     def test_handles_got_by_that_name_end(self, child: Child, server: NameServer) -> None:
-        child.call(roles.register, "also", "them")
+        child.call(named.register, "also", "them")
         also, them = server.lookup("also"), server.lookup("them")
         assert also.request(b"1", msgid=Do.ECHO).data == b"1"
         assert them.request(b"2", msgid=Do.ECHO).data == b"2"
-        child.call(roles.unregister, "also")
+        child.call(named.unregister, "also")
         assert eventually(lambda: not also.is_valid)
         assert them.request(b"3", msgid=Do.ECHO).data == b"3"
 

@@ -1,316 +1,36 @@
-"""Requests between processes: their outcomes, their time-outs, and who calls whom meanwhile."""
+"""Requests between processes, as far as only ports with names have to do with it."""
 
 from __future__ import annotations
 
-import os
-import threading
-from functools import partial
-
 import pytest
 
-from portkit import (
-    BecameInvalidError,
-    InvalidPortError,
-    MessagePort,
-    PortError,
-    PortMessage,
-    ReceiveTimeoutError,
-    ReplyDroppedError,
-    RunLoop,
-    SendTimeoutError,
-)
+from portkit import MessagePort, PortError, RunLoop
 from portkit.link import service
-from portkit.link.descriptor import Descriptor
-from tests.ports.helpers import Background, Recorder
-from tests.support import PATIENCE, LoopThread, eventually
-from tests.transports.message import roles
-from tests.transports.message.processes import Child
-from tests.transports.message.roles import Do
-
-pytestmark = pytest.mark.usefixtures("folder")
+from tests.ports.helpers import Recorder
+from tests.support import LoopThread, eventually
+from tests.transports.processes import roles
+from tests.transports.processes.child import Child
+from tests.transports.processes.roles import Do
 
 
-class TestOutcomes:
-    def test_an_answer(self, child: Child) -> None:
-        answer = MessagePort.remote("them").request([b"1", b"", b"3"], msgid=Do.ECHO)
-        assert answer.components == (b"1", b"", b"3")
-
-    def test_none_is_empty_data_both_ways(self, child: Child) -> None:
-        """M11."""
-        remote = MessagePort.remote("them")
-        assert remote.request(msgid=Do.NOTHING).components == (b"",)
-        assert remote.request(msgid=Do.ECHO).components == ()
-
-    def test_no_room_in_time(self, child: Child) -> None:
-        child.call(roles.open_unserved, "full", 1)
-        remote = MessagePort.remote("full")
-        remote.send(b"1")
-        with pytest.raises(SendTimeoutError) as caught:
-            remote.request(b"2", send_timeout=0.05, reply_timeout=PATIENCE)
-        assert caught.value.code == -1
-
-    def test_no_answer_in_time(self, child: Child) -> None:
-        with pytest.raises(ReceiveTimeoutError) as caught:
-            MessagePort.remote("them").request(
-                msgid=Do.WAIT, send_timeout=PATIENCE, reply_timeout=0.05
-            )
-        assert caught.value.code == -2
-        assert child.call(roles.waiting, "them") == 1
-
-    def test_an_invalid_port(self, child: Child) -> None:
-        remote = MessagePort.remote("them")
-        remote.request(msgid=Do.WHO)
-        child.call(roles.invalidate, "them")
-        assert eventually(lambda: not remote.is_valid)
-        with pytest.raises(InvalidPortError) as caught:
-            remote.request(b"")
-        assert caught.value.code == -3
-
-    @pytest.mark.parametrize("how", ["kill", "_exit"])
-    def test_the_process_ends_meanwhile(self, child: Child, how: str) -> None:
-        remote = MessagePort.remote("them")
-        asker = Background(partial(remote.request, msgid=Do.WAIT, reply_timeout=None))
-        assert eventually(lambda: child.call(roles.waiting, "them"))
-        if how == "kill":
-            child.kill()
-        else:
-            child.begin(roles.exit_abruptly)
-        with pytest.raises(BecameInvalidError) as caught:
-            asker.result()
-        assert caught.value.code == -5
-
-    def test_the_port_ends_with_the_request_unread(self, child: Child) -> None:
-        child.call(roles.open_unserved, "unserved")
-        remote = MessagePort.remote("unserved")
-        asker = Background(partial(remote.request, b"?", reply_timeout=None))
-        assert eventually(lambda: child.call(roles.pending, "unserved"))
-        child.call(roles.invalidate, "unserved")
-        with pytest.raises(BecameInvalidError) as caught:
-            asker.result()
-        assert caught.value.code == -5
-
-    def test_dropped(self, child: Child) -> None:
-        with pytest.raises(ReplyDroppedError):
-            MessagePort.remote("them").request(msgid=Do.DROP, reply_timeout=None)
-
-    def test_late_answers_are_dropped(self, child: Child) -> None:
-        """M10: the next request is not poisoned."""
-        remote = MessagePort.remote("them")
+def test_at_rest_the_service_thread_sleeps(child: Child) -> None:
+    """What looks after links in use has nothing more to do."""
+    remote = MessagePort.remote("them")
+    with LoopThread() as thread, MessagePort("us", Recorder(b"")) as port:
+        thread.loop.add_port(port)
         for _ in range(3):
-            with pytest.raises(ReceiveTimeoutError):
-                remote.request(msgid=Do.WAIT, reply_timeout=0)
-        assert remote.request(msgid=Do.ANSWER_WAITING, reply_timeout=PATIENCE).data == b"now"
-        assert remote.request(b"next", msgid=Do.ECHO, reply_timeout=PATIENCE).data == b"next"
+            child.call(roles.ask, "us")
+            remote.request(msgid=Do.WHO)
+        loop = service.loop()
+        assert loop is not None
+        assert eventually(lambda: loop.next_timer_fire_date("default") is None)
+        assert child.call(roles.service_is_at_rest)
 
 
-class TestNested:
-    @pytest.mark.own_thread
-    def test_there_and_back_in_a_private_mode(self, child: Child) -> None:
-        """A asks B, which asks A before it answers."""
-        loop = RunLoop.current()
-        others = Recorder()
-        with MessagePort("us", Recorder(b"back")) as desk, MessagePort("other", others) as other:
-            loop.add_port(desk, "private")
-            loop.add_port(other)
-            other.send(b"not now")
-            remote = MessagePort.remote("them")
-            answer = remote.request(
-                [b"there", desk], msgid=Do.ASK, reply_mode="private", reply_timeout=PATIENCE
-            )
-            assert answer.data == b"back"
-            assert not others.data
-            loop.run_in_mode("default", 0)
-            assert others.data == [b"not now"]
-
-    @pytest.mark.own_thread
-    def test_ten_deep(self, child: Child) -> None:
-        loop = RunLoop.current()
-        remote = MessagePort.remote("them")
-        depth: list[int] = []
-
-        def delegate(message: PortMessage) -> bytes | None:
-            depth.append(len(depth))
-            if len(depth) == 10:
-                return b"deepest"
-            return ask()
-
-        with MessagePort("us", delegate) as desk, LoopThread() as thread:
-            loop.add_port(desk)
-
-            def ask() -> bytes | None:
-                return remote.request(
-                    [b"", relay], msgid=Do.PASS_ON, reply_mode="default", reply_timeout=PATIENCE
-                ).data
-
-            # From the child to a thread here, which hands it on to this very loop.
-            with MessagePort("relay") as relay:
-                relay.delegate = lambda message: desk.send(
-                    message.data or b"", reply_port=message.send_port
-                )
-                thread.loop.add_port(relay)
-                assert ask() == b"deepest"
-        assert depth == list(range(10))
-
-    def test_a_right_that_comes_again_as_its_last_handle_goes(self, child: Child) -> None:
-        """Each request brings the desk once more, while the child lets go of it."""
-
-        def converse() -> None:
-            with MessagePort(delegate=Recorder(b"back")) as desk:
-                RunLoop.current().add_port(desk, "private")
-                remote = MessagePort.remote("them")
-                for _ in range(400):
-                    answer = remote.request(
-                        [b"there", desk], msgid=Do.ASK, reply_mode="private", reply_timeout=PATIENCE
-                    )
-                    assert answer.data == b"back"
-
-        for thread in [Background(converse) for _ in range(3)]:
-            thread.result()
-
-    def test_inside_a_delegate(self, child: Child) -> None:
-        remote = MessagePort.remote("them")
-
-        def delegate(message: PortMessage) -> bytes | None:
-            return remote.request(message.data or b"", msgid=Do.ECHO, reply_timeout=PATIENCE).data
-
-        with LoopThread() as thread, MessagePort("us", delegate) as port:
-            thread.loop.add_port(port)
-            assert port.request(b"through", reply_timeout=PATIENCE).data == b"through"
-
-    @pytest.mark.own_thread
-    def test_to_itself(self) -> None:
-        with MessagePort("us", Recorder(b"!")) as port:
-            RunLoop.current().add_port(port)
-            remote = MessagePort.remote("us")
-            with pytest.raises(PortError, match="reply_mode"):
-                remote.request(b"?")
-            assert remote.request(b"?", reply_mode="default").data == b"!"
-
-    def test_two_processes_ask_each_other_at_once(self, child: Child) -> None:
-        with LoopThread() as thread, MessagePort("us", Recorder(b"ours")) as port:
-            thread.loop.add_port(port)
-            remote = MessagePort.remote("them")
-            for _ in range(50):
-                child.begin(roles.ask, "us")
-                answer = remote.request(b"theirs", msgid=Do.ECHO, reply_timeout=PATIENCE)
-                assert answer.data == b"theirs"
-                assert child.result() == b"ours"
-
-
-class TestThreads:
-    def test_many_ask_over_one_link(self, child: Child) -> None:
-        remote = MessagePort.remote("them")
-        start = threading.Barrier(16)
-
-        def ask(thread: int) -> None:
-            start.wait(PATIENCE)
-            for number in range(40):
-                data = b"%d %d" % (thread, number)
-                answer = remote.request(data, msgid=Do.ECHO, reply_timeout=PATIENCE)
-                assert answer.data == data
-
-        for thread in [Background(partial(ask, number)) for number in range(16)]:
-            thread.result()
-
-    def test_a_caller_that_leaves_hands_over_the_reading(self, child: Child) -> None:
-        """The first has a time-out, and is the reader till then."""
-        remote = MessagePort.remote("them")
-        remote.request(msgid=Do.WHO)
-        first = Background(partial(remote.request, msgid=Do.WAIT, reply_timeout=0.1))
-        assert eventually(lambda: child.call(roles.waiting, "them") == 1)
-        second = Background(partial(remote.request, msgid=Do.WAIT, reply_timeout=PATIENCE))
-        assert eventually(lambda: child.call(roles.waiting, "them") == 2)
-        with pytest.raises(ReceiveTimeoutError):
-            first.result()
-        remote.send(msgid=Do.ANSWER_WAITING)
-        assert second.result().data == b"late"
-
-    def test_an_answer_comes_during_a_long_callback_of_the_loop_that_reads(
-        self, child: Child
-    ) -> None:
-        remote = MessagePort.remote("them")
-        begun, go_on = threading.Event(), threading.Event()
-
-        def delegate(message: PortMessage) -> None:
-            begun.set()
-            assert go_on.wait(PATIENCE)
-
-        with LoopThread() as thread, MessagePort("us", delegate) as port:
-            thread.loop.add_port(port)
-            child.call(roles.send_numbers, "us", 1)
-            assert begun.wait(PATIENCE)
-            for _ in range(20):
-                assert remote.request(b"!", msgid=Do.ECHO, reply_timeout=PATIENCE).data == b"!"
-            go_on.set()
-
-    def test_messages_for_other_loops_come_during_a_long_callback(self, child: Child) -> None:
-        """The loop that reads is busy, and the other had nothing to do with this link yet."""
-        begun, go_on = threading.Event(), threading.Event()
-
-        def delegate(message: PortMessage) -> None:
-            begun.set()
-            assert go_on.wait(PATIENCE)
-
-        seen = Recorder()
-        with (
-            LoopThread() as busy,
-            LoopThread() as idle,
-            MessagePort("busy", delegate) as port,
-            MessagePort("idle", seen) as other,
-        ):
-            busy.loop.add_port(port)
-            idle.loop.add_port(other)
-            child.call(roles.send_numbers, "busy", 1)
-            assert begun.wait(PATIENCE)
-            child.call(roles.send_numbers, "idle", 10)
-            assert seen.wait(10)
-            go_on.set()
-
-    def test_at_rest_the_service_thread_sleeps(self, child: Child) -> None:
-        """What looks after links in use has nothing more to do."""
-        remote = MessagePort.remote("them")
-        with LoopThread() as thread, MessagePort("us", Recorder(b"")) as port:
-            thread.loop.add_port(port)
-            for _ in range(3):
-                child.call(roles.ask, "us")
-                remote.request(msgid=Do.WHO)
-            loop = service.loop()
-            assert loop is not None
-            assert eventually(lambda: loop.next_timer_fire_date("default") is None)
-            assert child.call(roles.service_is_at_rest)
-
-    def test_a_death_is_noticed_where_no_loop_runs(self, child: Child) -> None:
-        with MessagePort("us") as port:
-            loop = LoopThread()
-            with loop:
-                loop.loop.add_port(port)
-                port.delegate = Recorder(b"")
-                child.call(roles.ask, "us")
-            remote = MessagePort.remote("them")
-            remote.send(b"", msgid=Do.KEEP)
-            child.kill()
-            assert eventually(lambda: not remote.is_valid, 1.0)
-
-    @pytest.mark.own_thread
-    def test_a_death_is_noticed_by_a_loop_that_does_not_run(self, child: Child) -> None:
-        remote = MessagePort.remote("them")
-        with MessagePort("us", Recorder()) as port:
-            loop = RunLoop.current()
-            loop.add_port(port)
-            child.call(roles.send_numbers, "us", 1)
-            loop.run_mode("default", PATIENCE)
-            assert remote.request(b"!", msgid=Do.ECHO).data == b"!"
-            child.kill()
-            assert eventually(lambda: not remote.is_valid, 1.0)
-
-    def test_the_peer_is_in_a_long_callback(self, child: Child) -> None:
-        remote = MessagePort.remote("them")
-        end, other_end = os.pipe()
-        with Descriptor(end) as pipe:
-            remote.send([pipe], msgid=Do.HOLD)
-        os.close(end)
-        with pytest.raises(ReceiveTimeoutError):
-            remote.request(b"held up", msgid=Do.ECHO, reply_timeout=0.05)
-        os.close(other_end)
-        answer = remote.request(b"goes on", msgid=Do.ECHO, reply_timeout=PATIENCE)
-        assert answer.data == b"goes on"
+@pytest.mark.own_thread
+@pytest.mark.usefixtures("folder")
+def test_that_cannot_be_answered_in_the_waiting_mode_say_so() -> None:
+    with MessagePort("us", Recorder(b"!")) as port:
+        RunLoop.current().add_port(port)
+        with pytest.raises(PortError, match="reply_mode"):
+            MessagePort.remote("us").request(b"?")

@@ -8,27 +8,26 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.transports.message import crowd
-from tests.transports.message.processes import Child
+from tests.transports.processes import crowd
+from tests.transports.processes.child import Start
 
 _SIZE = 4
 _TOTAL = int(os.environ.get("PORTKIT_STRESS", "40000"))
 """Messages in all; 1000000 takes a minute or so."""
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.timeout(60 + _TOTAL / 5000)
-def test_everything_arrives_in_order() -> None:
+def test_everything_arrives_in_order(start: Start) -> None:
     patience = 50 + _TOTAL / 5000
     each = -(-_TOTAL // (_SIZE * (_SIZE - 1)))
     with ExitStack() as stack:
-        members = [stack.enter_context(Child()) for _ in range(_SIZE)]
+        members = [stack.enter_context(start()) for _ in range(_SIZE)]
         for index, member in enumerate(members):
             member.call(crowd.join, index, _SIZE, each)
-        start = time.monotonic()
+        begin = time.monotonic()
         for member in members:
             member.begin(crowd.play, patience)
         results = [member.result(patience) for member in members]
-        took = time.monotonic() - start
+        took = time.monotonic() - begin
     assert results == [(0, [])] * _SIZE
     print(f"{each * _SIZE * (_SIZE - 1)} messages in {took:.1f} s")

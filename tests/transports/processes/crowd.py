@@ -6,8 +6,9 @@ import struct
 from threading import Thread
 from typing import Any
 
-from portkit import MessagePort, Port, RunLoop
+from portkit import Port, RunLoop
 from tests.support import PATIENCE
+from tests.transports.processes.roles import Here
 
 _NUMBERS = struct.Struct("<II")
 _BURST = 50
@@ -31,7 +32,7 @@ class Member:
         self.left = count * len(self.others)
         self.playing = False
         self.error: BaseException | None = None
-        self.port = MessagePort(f"crowd {index}", self, queue_limit=256)
+        self.port = Here.way.open(f"crowd {index}", self, queue_limit=256)
         RunLoop.current().add_port(self.port)
 
     def handle_raw_message(
@@ -49,7 +50,7 @@ class Member:
     def send_all(self) -> None:
         """Send to the others by turns, now one by one and now many at once."""
         try:
-            ports = [MessagePort.remote(f"crowd {other}") for other in self.others]
+            ports = [Here.way.remote(f"crowd {other}") for other in self.others]
             for start in range(0, self.count, _BURST):
                 numbers = range(start, min(start + _BURST, self.count))
                 messages = [_NUMBERS.pack(self.index, number) + b"data" * 8 for number in numbers]

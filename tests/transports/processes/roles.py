@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import stat
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
-from portkit import MachPort, MessagePort, Port, PortMessage, RunLoop
+from portkit import MachPort, Port, PortMessage, RunLoop
 from portkit.link import service
 from portkit.link.descriptor import Descriptor
-from portkit_transports.message.name_server import MessagePortNameServer
 from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
+from tests.transports.processes.ways import ByName, Way
 
 
 class Do(IntEnum):
@@ -34,6 +38,7 @@ class Do(IntEnum):
     PASS_ON = 12
     REPLY = 13
     PASS_ON_TO_WAIT = 14
+    READ = 15
 
 
 class Server:
@@ -90,12 +95,17 @@ class Server:
         return b"%d" % len(self.kept)
 
     def hold(self, message: PortMessage) -> bytes:
-        """Stay in this callback until the other end of the pipe that came is closed."""
+        """Stay in this callback for as long as others have locked the file that is named."""
+        with Path(os.fsdecode(message.data or b"")).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        return b"held"
+
+    def read(self, message: PortMessage) -> bytes:
+        """Answer with what the pipe that came holds, to its end."""
         pipe = message.components[0]
         assert isinstance(pipe, Descriptor)
-        with pipe:
-            os.read(pipe.fileno(), 1)
-        return b"held"
+        with pipe, open(pipe.fileno(), "rb", closefd=False) as file:
+            return file.read()
 
     def who(self, message: PortMessage) -> bytes:
         """Answer with this process's number."""
@@ -124,6 +134,17 @@ class Server:
 setattr(Server, "raise", Server.raise_)
 
 
+class Here:
+    """How this process reaches the others."""
+
+    way: Way = ByName()
+
+
+def use(way: Way) -> None:
+    """Open ports, and find others, in that way from now on."""
+    Here.way = way
+
+
 servers: dict[str, Server] = {}
 ports: dict[str, Port] = {}
 
@@ -131,7 +152,7 @@ ports: dict[str, Port] = {}
 def open_port(name: str, queue_limit: int = 1024) -> int:
     """Serve a port of that name on this run loop; this process's number."""
     server = servers[name] = Server()
-    port = ports[name] = MessagePort(name, server, queue_limit=queue_limit)
+    port = ports[name] = Here.way.open(name, server, queue_limit=queue_limit)
     RunLoop.current().add_port(port)
     return os.getpid()
 
@@ -144,7 +165,7 @@ def open_many(name: str, count: int) -> None:
 
 def open_unserved(name: str, queue_limit: int = 1024) -> None:
     """Open a port that no run loop serves."""
-    ports[name] = MessagePort(name, queue_limit=queue_limit)
+    ports[name] = Here.way.open(name, queue_limit=queue_limit)
 
 
 def serve_port(name: str) -> None:
@@ -174,15 +195,6 @@ def invalidate(name: str) -> None:
     ports.pop(name).invalidate()
 
 
-def rename(name: str, new: str | None) -> None:
-    """Give a port another name."""
-    port = ports[name]
-    assert isinstance(port, MessagePort)
-    port.set_name(new)
-    if new is not None:
-        ports[new], servers[new] = ports.pop(name), servers.pop(name)
-
-
 def drop_ports(name: str) -> None:
     """Let go of the ports that came to a server."""
     servers[name].ports.clear()
@@ -200,7 +212,7 @@ def become_another_program() -> None:
 
 def send_here(door: str, what: str) -> None:
     """Send a port of this process to another process's."""
-    MessagePort.remote(door).send([ports[what]], timeout=PATIENCE)
+    Here.way.remote(door).send([ports[what]], timeout=PATIENCE)
 
 
 def offer_mach_port(door: str) -> None:
@@ -208,7 +220,7 @@ def offer_mach_port(door: str) -> None:
     server = servers["mach"] = Server()
     port = ports["mach"] = MachPort(server)
     RunLoop.current().add_port(port)
-    MessagePort.remote(door).send([port], timeout=PATIENCE)
+    Here.way.remote(door).send([port], timeout=PATIENCE)
 
 
 def offer_mach_port_to_server(name: str) -> None:
@@ -216,14 +228,14 @@ def offer_mach_port_to_server(name: str) -> None:
     server = servers["mach"] = Server()
     port = ports["mach"] = MachPort(server)
     RunLoop.current().add_port(port)
-    MessagePort.remote(name).send([port], msgid=Do.PORT, timeout=PATIENCE)
+    Here.way.remote(name).send([port], msgid=Do.PORT, timeout=PATIENCE)
 
 
 def show_kept(name: str, door: str) -> None:
     """Send on a port that came to a server."""
     while not servers[name].ports:
         RunLoop.current().run_mode("default", PATIENCE)
-    MessagePort.remote(door).send(servers[name].ports[:1], timeout=PATIENCE)
+    Here.way.remote(door).send(servers[name].ports[:1], timeout=PATIENCE)
 
 
 def ask_kept(name: str, data: bytes, msgid: int = Do.ECHO) -> bytes | None:
@@ -255,7 +267,7 @@ def descriptors() -> dict[int, str]:
 
 def send_numbers(name: str, count: int, size: int = 0) -> int:
     """Send numbered messages to be kept; how many."""
-    port = MessagePort.remote(name)
+    port = Here.way.remote(name)
     for number in range(count):
         port.send(b"%d" % number + bytes(size), msgid=Do.KEEP, timeout=PATIENCE)
     return count
@@ -263,7 +275,7 @@ def send_numbers(name: str, count: int, size: int = 0) -> int:
 
 def ask(name: str, data: bytes = b"?", msgid: int = Do.ECHO) -> bytes | None:
     """Ask a port by name."""
-    return MessagePort.remote(name).request(data, msgid=msgid, reply_timeout=PATIENCE).data
+    return Here.way.remote(name).request(data, msgid=msgid, reply_timeout=PATIENCE).data
 
 
 _apart: list[LoopThread] = []
@@ -275,16 +287,6 @@ def open_apart(name: str, queue_limit: int = 1024) -> int:
     thread.__enter__()
     _apart.append(thread)
     return thread.call(open_port, name, queue_limit)
-
-
-def register(name: str, port: str) -> None:
-    """Give a port one more name."""
-    MessagePortNameServer().register(name, ports[port])
-
-
-def unregister(name: str) -> None:
-    """Take a name back."""
-    MessagePortNameServer().unregister(name)
 
 
 def fork_and_sleep() -> int:
@@ -303,3 +305,12 @@ def service_is_at_rest() -> bool:
     """Whether no timer of the service thread is set, or soon none is."""
     loop = service.loop()
     return loop is not None and eventually(lambda: loop.next_timer_fire_date("default") is None)
+
+
+@contextmanager
+def held(port: Port, lock: Path) -> Iterator[None]:
+    """Inside the ``with``, the :class:`Server` of a port is in a callback, or will be soon."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        port.send(os.fsencode(lock), msgid=Do.HOLD, timeout=PATIENCE)
+        yield
