@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from portkit import _fork, _thread
 from portkit._report import logger
-from portkit.errors import BecameInvalidError, PortError
+from portkit.errors import BecameInvalidError, PortError, TransportError
 from portkit.link import frames, service
 from portkit.link.channel import Channel
 from portkit.link.decoder import Limits
@@ -37,8 +37,8 @@ _GATHERED = 1 << 16
 """Bytes that a burst may leave unwritten."""
 _MOMENT = 0.05
 """Seconds until it is looked again whether all is written and answered."""
-_FAREWELL = 1.0
-"""Seconds for the peer of a link that is not needed any more to end it too."""
+_FAREWELL = 10.0
+"""Seconds for the peer of a link that is not needed any more to end it too, without heartbeat."""
 _UNNEEDED = "no port is reached by it any more"
 _EXPLANATION = 1.0
 """Seconds for another thread to finish reading what the peer said before it went."""
@@ -64,6 +64,7 @@ class Link:
         notes: what finalizers, which may take no lock, left to be done under it.
         is_closed: True for ever once the link has ended.
         ending: why it has.
+        write_error: why nothing can be written any more, be there something to read or not.
         was_refused: that was because the peer does not want it, or is not wanted.
         questions, answers: requests that came from the peer, and those of them that are settled.
     """
@@ -91,7 +92,8 @@ class Link:
         self.reading: Reading = Reading(self)
         self._is_keeping = False
         self._is_leaving = False
-        self._write_error = ""  # not the error: its traceback would keep the connection open
+        self._is_finished = False
+        self.write_error: str = ""  # not the error: its traceback would keep the connection open
         self.service_source: service.ServiceSource = service.ServiceSource(
             channel.fileno(), self._serve
         )
@@ -152,7 +154,7 @@ class Link:
         most = self.node.settings.unread_limit
         if self.outbox.size <= most:
             return
-        reason = self._write_error = f"the peer leaves over {most} bytes unread that are for it"
+        reason = self.write_error = f"the peer leaves over {most} bytes unread that are for it"
         logger.warning("%r is closed: %s", self, reason)
         self.outbox.close()
         self.close_later(reason)
@@ -228,26 +230,26 @@ class Link:
         Raises:
             BecameInvalidError: the connection is lost.
         """
-        if self._write_error or self.is_closed:
-            raise BecameInvalidError(f"the connection was lost: {self._write_error or 'closed'}")
+        if self.write_error or self.is_closed or self._is_finished:
+            raise BecameInvalidError(f"the connection was lost: {self.write_error or 'closed'}")
 
     def _cannot_write(self, error: OSError) -> BecameInvalidError:
         # What the peer wrote before it went can still be read, and is: see _read_to_end.
-        self._write_error = str(error) or repr(error)
+        self.write_error = str(error) or repr(error)
         self.outbox.close()
         service.call(self._read_to_end)
         return BecameInvalidError(f"the connection was lost: {error}")
 
     def explained(self, error: BecameInvalidError) -> BecameInvalidError:
         """The error of a send, with what the peer said before it went. Without the lock."""
-        if self._write_error and not self.is_closed:
+        if self.write_error and not self.is_closed:
             self.incoming.read(wait=_EXPLANATION)
         return BecameInvalidError(f"the port is gone: {self.ending}") if self.ending else error
 
     def _read_to_end(self) -> None:
         """On the service thread: read as long as something comes, then close."""
         self.reading.read_all()
-        self.close(f"the connection was lost: {self._write_error}")
+        self.close(f"the connection was lost: {self.write_error}")
 
     def linger(self, timeout: float) -> None:
         """At the process's end: write what is left, for up to ``timeout`` seconds."""
@@ -328,7 +330,7 @@ class Link:
         # and so the connection.
         logger.warning("%r is closed: %s", self, str(error))
         if not self.incoming.greeted:
-            self.was_refused = True
+            self.was_refused = type(error) is not TransportError  # which says that it was silent
             with self.lock:
                 self.write_quietly(frames.refusal(str(error)))
         self.close(str(error))
@@ -353,15 +355,20 @@ class Link:
                 return
             awaits_peer = self.finish()
         if awaits_peer:
+            # It ends when it has read all. Were this side closed before, whatever the peer says
+            # meanwhile would reset the connection, and destroy what is on its way.
             self.reading.look_after()
-            loop.call_later(_FAREWELL, lambda: self.close(_UNNEEDED))
+            if self.node.settings.heartbeat is None:
+                loop.call_later(_FAREWELL, lambda: self.close(_UNNEEDED))
         else:
             self.close(_UNNEEDED)
 
     def finish(self) -> bool:
         """End the direction to the peer; whether its end is to be waited for."""
         with self.lock:
-            return self.channel is not None and self.channel.finish()
+            if self.channel is not None and not self._is_finished:
+                self._is_finished = self.channel.finish()
+            return self._is_finished
 
     def close_later(self, reason: str) -> None:
         """Close from where that would be in the way; the service thread does it."""

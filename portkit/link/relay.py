@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from portkit._report import report
+from portkit._report import logger, report
 from portkit.errors import BecameInvalidError, InvalidPortError, SendTimeoutError
 from portkit.message import Component, Envelope
 from portkit.port import ReplyPort
@@ -65,6 +65,8 @@ class Relay:
             except InvalidPortError as error:
                 if type(reply_port) is ReplyPort:
                     reply_port.fail(BecameInvalidError(str(error)))
+                elif self._port.is_valid:  # else whoever sent it is told of the end
+                    logger.warning("a message to %r may be lost: %s", self._port, error)
             except Exception as error:
                 if type(reply_port) is ReplyPort:
                     reply_port._drop()

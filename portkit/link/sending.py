@@ -76,6 +76,7 @@ class Sending:
                     and right.size >= size
                     and self._outbox.size <= self._outbox_limit
                     and right.is_alive
+                    and not self._link.write_error
                     and len(data) <= self._link.peer_limits.message
                 ):
                     if self._link.notes:
@@ -199,6 +200,7 @@ class Sending:
     ) -> bool:
         with self._link.lock:
             self._check(right, ended)
+            self._link.check_writable()  # before the message counts as sent
             if right.messages < 1 or right.size < size or self._outbox.size > self._outbox_limit:
                 return False
             self._link.settle_notes()

@@ -214,8 +214,8 @@ class RightsTable:
             if not right.is_confirmed:
                 right.is_confirmed = True
                 right.window += frame.b  # the rest of it
-            right.granted += frame.b
             right.messages += frame.b
+            right.granted += frame.b  # last: without the lock never too many seem sent
             right.size += frame.c
             waiting, onward = list(right.waiting), right.onward
             right.onward = ()
@@ -268,6 +268,8 @@ class RightsTable:
             ProtocolError: there never was such a request.
         """
         reply_port = self._once.pop(number, None)
+        if not (self._once or self._imports):
+            self._link.check_needed()
         if reply_port is None and not 0 < number <= self._last_once:
             raise ProtocolError(f"the send-once right {number} was never handed out")
         return reply_port

@@ -13,11 +13,12 @@ With ``reconnect`` a right outlives its connections. What that means:
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock, RLock
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from portkit import _fork, _thread
@@ -31,6 +32,7 @@ from portkit.errors import (
     SendTimeoutError,
     TransportError,
 )
+from portkit.link import service
 from portkit.link.flow import FIRST_WINDOW, cost
 from portkit.link.node import ANYONE, Node, Settings
 from portkit.link.rights import Import
@@ -165,15 +167,17 @@ class AddressedRight:
                 right = self._reach(envelope, timeout, deadline)
                 if right is None:
                     return
+            requests = self._requests  # of this right, if that takes the message
+            position = right.sent + 1  # at least: other threads send, too
             try:
                 right.post(envelope, None if deadline is None else max(0.0, deadline - monotonic()))
                 if self.destination.reconnect is not None and type(envelope[2]) is ReplyPort:
-                    self._requests.note(envelope[2], right.sent)
+                    requests.note(envelope[2], position)
                 return
             except BecameInvalidError:
                 raise  # in its midst: it may have arrived
             except InvalidPortError:
-                if self.destination.reconnect is None:
+                if self.destination.reconnect is None or not _has_ended(right):
                     raise
 
     def post_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
@@ -190,7 +194,7 @@ class AddressedRight:
             except BecameInvalidError:
                 raise
             except InvalidPortError as error:
-                if self.destination.reconnect is None or error.accepted:
+                if self.destination.reconnect is None or error.accepted or not _has_ended(right):
                     raise
         return 0
 
@@ -246,6 +250,7 @@ class AddressedRight:
             SendTimeoutError: there is none yet.
             InvalidPortError: the right has ended.
         """
+        self._lost()
         with self._lock:
             attempts = self._attempts
             found = self._look(attempts)
@@ -286,8 +291,6 @@ class AddressedRight:
 
     def _look(self, attempts: int) -> Import | None:
         """The right on a connection, if there is one; raises where there will be none."""
-        if self._ending:
-            raise InvalidPortError(f"the port is gone: {self._ending}")
         if self._right is not None and self._right.is_alive:
             return self._right
         if self._attempts != attempts:
@@ -295,6 +298,8 @@ class AddressedRight:
             # With reconnect others follow, of which only what was refused has no better prospects.
             if self.destination.reconnect is None or isinstance(failure, AuthenticationError):
                 raise type(failure)(str(failure))
+        if self._ending:
+            raise InvalidPortError(f"the port is gone: {self._ending}")
         return None
 
     def _not_connected(self, when: str) -> str:
@@ -310,25 +315,40 @@ class AddressedRight:
                 self._dialling.start(pause)
 
     def _dialled(self, outcome: SocketChannel | PortError) -> None:
-        with self._lock:
-            self._dialling = None
         if isinstance(outcome, PortError):
-            self._attempt_failed(outcome)
+            self._dialling_failed(outcome)
             return
         destination = self.destination
         link = node_of(destination.settings).dial(outcome)
         try:
             right = link.table.open(destination.port_id, ANYONE)
         except BecameInvalidError:
-            self._attempt_failed(TransportError(f"{destination}: {link.ending or 'it broke off'}"))
+            self._dialling_failed(
+                TransportError(f"{destination}: {link.ending or 'the connection was lost'}")
+            )
             return
         with self._lock:
-            self._opening = right
+            self._dialling, self._opening = None, right
         with link.lock:
             right.onward += (_confirming(self),)
+        loop = service.loop()
+        if loop is not None:
+            loop.call_later(destination.connect_timeout, _giving_up(self, right))
         if not right.watch(self):
             self._lost()
         link.reading.look_after()
+
+    def _dialling_failed(self, error: PortError) -> None:
+        with self._lock:
+            self._dialling = None
+            go_on = self._note_failure(error)
+        go_on()
+
+    def _give_up(self, right: Import) -> None:
+        """On the service thread: connect_timeout is over."""
+        if self._opening is right:
+            timeout = self.destination.connect_timeout
+            right.link.close(f"the peer did not greet within {timeout} s")
 
     def _confirmed(self) -> None:
         """The port is there: send what waits. On whichever thread reads the connection."""
@@ -345,8 +365,8 @@ class AddressedRight:
         with self._lock:
             if self._opening is not right:
                 return
+            self._requests = Requests()  # first: see post
             self._opening, self._right = None, right
-            self._requests = Requests()
             self._failed = 0
             was_connected, self._was_connected = self._was_connected, True
         self._ring()
@@ -355,23 +375,36 @@ class AddressedRight:
             self._tell(ConnectionEvent(is_connected=True))
 
     def _lost(self) -> None:
-        """The port, or the connection to it, has ended. Any thread."""
+        """The port, or the connection to it, has ended. Any thread; also called where it has not.
+
+        Whoever finds the end first does this, so that no other connection comes in between.
+        """
+        backoff = self.destination.reconnect
         with self._lock:
             right = self._right or self._opening
             if right is None or right.is_alive:
                 return
-            was_open = self._right is not None
+            link = right.link
+            with link.lock:  # who reads may be about to note what was taken
+                sent, taken = right.sent, right.taken
+            answered = 0 if self._right is None else self._requests.last_answered()
+            # The message that was kept may have gone by a connection that was never published.
+            was_open = self._right is not None or sent > 0
             self._right = self._opening = None
-        link = right.link
+            self._was_connected = self._was_connected or was_open
+            go_on: Callable[[], None] | None = None
+            if not was_open:
+                reason = link.ending or "the port that is meant is not there"
+                kind = AuthenticationError if link.was_refused else TransportError
+                go_on = self._note_failure(kind(f"{self.destination}: {reason}"))
+        if go_on is not None:
+            go_on()
+            return
         reason = link.ending or "its owner invalidated it"
-        if not was_open:
-            kind = AuthenticationError if link.was_refused else TransportError
-            self._attempt_failed(kind(f"{self.destination}: {reason}"))
-        elif (backoff := self.destination.reconnect) is None:
+        if backoff is None:
             self._end(reason)
         else:
-            unacknowledged = right.sent - max(right.taken, self._requests.last_answered())
-            self._report_loss(ConnectionEvent(False, reason, unacknowledged))
+            self._report_loss(ConnectionEvent(False, reason, sent - max(taken, answered)))
             self._dial(backoff.pause(0) or 0.0)
 
     def _report_loss(self, event: ConnectionEvent) -> None:
@@ -384,20 +417,26 @@ class AddressedRight:
                 event.unacknowledged,
             )
 
-    def _attempt_failed(self, error: PortError) -> None:
+    def _note_failure(self, error: PortError) -> Callable[[], None]:
+        """An attempt has failed: what to do about it. With the lock, but that without."""
         backoff = self.destination.reconnect
-        with self._lock:
-            self._attempts += 1
-            self._failed += 1
-            self._failure = error
-            pause = None if backoff is None else backoff.pause(self._failed)
-        if pause is not None:
-            if self._failed == 1:
-                logger.warning("%s; trying again", error)
-            self._dial(pause)
-        elif backoff is not None or self._first is not None:
-            self._end(str(error))
-        self._ring()
+        self._attempts += 1
+        self._failed += 1
+        self._failure = error
+        pause = None if backoff is None else backoff.pause(self._failed)
+        is_first = self._failed == 1
+        ends = pause is None and (backoff is not None or self._first is not None)
+
+        def go_on() -> None:
+            if pause is not None:
+                if is_first:
+                    logger.warning("%s; trying again", error)
+                self._dial(pause)
+            elif ends:
+                self._end(str(error))
+            self._ring()
+
+        return go_on
 
     def _end(self, reason: str) -> None:
         with self._lock:
@@ -453,6 +492,12 @@ class AddressedRight:
         return f"to {self.destination}"
 
 
+def _has_ended(right: Import) -> bool:
+    if right.link.is_closed:
+        right.end()  # as whoever closes it is about to
+    return not right.is_alive
+
+
 def _weakly(right: AddressedRight) -> Callable[[SocketChannel | PortError], None]:
     """Passes on what came of dialling, if anybody still wants it."""
     ref = weakref.ref(right)
@@ -477,6 +522,35 @@ def _confirming(right: AddressedRight) -> Callable[[], None]:
 
     return confirmed
 
+
+def _giving_up(right: AddressedRight, opening: Import) -> Callable[[], None]:
+    ref, opening_ref = weakref.ref(right), weakref.ref(opening)
+
+    def give_up() -> None:
+        found, still = ref(), opening_ref()
+        if found is not None and still is not None:
+            found._give_up(still)
+
+    return give_up
+
+
+_LINGER = 1.0
+"""Seconds for which the end of a process waits for connections that accepted messages wait for."""
+_MOMENT = 0.01
+
+
+def _linger() -> None:
+    # Before the links' own linger, as it was registered after that.
+    deadline = monotonic() + _LINGER
+    for right in list(AddressedRight._known.values()):
+        while (first := right._first) is not None:
+            if monotonic() >= deadline:
+                right._first_lost(first, BecameInvalidError("the process ended before"))
+                break
+            sleep(_MOMENT)
+
+
+atexit.register(_linger)
 
 _nodes: dict[Settings, Node] = {}
 

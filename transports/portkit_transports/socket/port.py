@@ -74,9 +74,9 @@ class SocketPort(LocalPort):
     ) -> None:
         self._listener: Listener | None = None
         self._address: Address | None = None
+        super().__init__(delegate, queue_limit=queue_limit)
         self._security = Security.of(tls, key)
         self.port_id: bytes = secrets.token_bytes(16)
-        super().__init__(delegate, queue_limit=queue_limit)
         this = weakref.ref(self)
 
         def find(port_id: bytes) -> LocalPort | None:
@@ -168,7 +168,7 @@ class SocketPort(LocalPort):
                 Security.of(tls, key),
                 reconnect,
                 connect_timeout,
-                tuple(options),
+                tuple([(level, name, value) for level, name, value in options]),
                 settings,
             )
         )
@@ -209,9 +209,10 @@ def _written(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _bound(address: tuple[str, int] | None, options: Sequence[Option]) -> sockets.socket:
+def _bound(address: Any, options: Sequence[Option]) -> sockets.socket:
     """A socket with the address."""
-    assert address is not None, "else there is nothing to listen at"
+    if not isinstance(address, tuple) or len(address) != 2:
+        raise TypeError(f"the address is a host and a port number, ('HOST', 0), not {address!r}")
     host, number = address
     if not isinstance(host, str):
         raise TypeError(f"the host is a str, not {type(host).__name__}")
@@ -255,4 +256,6 @@ def _adopted(socket: sockets.socket) -> sockets.socket:
     inet = socket.family in (sockets.AF_INET, sockets.AF_INET6)
     if not inet or socket.type != sockets.SOCK_STREAM:
         raise ValueError(f"{socket!r} cannot be adopted: it must be a TCP socket")
+    if not socket.getsockname()[1]:
+        raise ValueError(f"{socket!r} cannot be adopted: bind() it first")
     return socket

@@ -80,6 +80,8 @@ class RemoteSocketPort(RemotePort):
             self._watch(right)
 
     def _connection_changed(self, event: ConnectionEvent) -> bool:
+        if self._right is None:
+            return False  # this handle has ended; others go on
         for handler in self._connection_handlers:
             handler.perform(self, service.loop(), event)
         return bool(self._connection_handlers)

@@ -35,7 +35,7 @@ def resolve(host: str, port: int, loop: RunLoop, resolved: Resolved) -> None:
     """
     try:
         places = _places(host, port, socket.AI_NUMERICHOST)
-    except OSError:
+    except (OSError, ValueError):  # no address; what is no name either is found there
         Thread(
             target=_look_up, args=(host, port, loop, resolved), name="portkit lookup", daemon=True
         ).start()
@@ -47,7 +47,7 @@ def _look_up(host: str, port: int, loop: RunLoop, resolved: Resolved) -> None:
     found: list[Place] | PortError
     try:
         found = _places(host, port, 0)
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         found = NameNotFoundError(
             f"the host {host!r} cannot be found: {why}; check the name, or give its IP address"
