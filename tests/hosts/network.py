@@ -15,7 +15,7 @@ from tests.hosts.line import Impairment
 from tests.hosts.namespace import Namespace, UnavailableError
 from tests.hosts.tap_cable import TapCable
 from tests.support import PATIENCE, eventually
-from tests.transports.message.processes import Child
+from tests.transports.processes.child import Child
 
 T = TypeVar("T")
 

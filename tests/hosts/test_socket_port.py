@@ -14,7 +14,7 @@ from portkit import Backoff, TLSConfig, TransportError
 from tests.hosts import roles
 from tests.hosts.network import Network
 from tests.support import eventually
-from tests.transports.message.processes import Child
+from tests.transports.processes.child import Child
 from tests.transports.socket.pki import Pki, pki
 
 __all__ = ["pki"]
@@ -103,6 +103,20 @@ def test_a_cut_cable_ends_each_port_once_on_both_hosts(network: Network) -> None
     assert not network.left.call(roles.is_valid)
     time.sleep(HEARTBEAT)  # a second word about the same end would come by now
     assert ends(network) == (1, 1)
+
+
+@pytest.mark.parametrize("to_the_right", [True, False], ids=["there", "back"])
+def test_a_slow_transfer_is_no_silence(network: Network, to_the_right: bool) -> None:
+    """Whoever sends hears nothing meanwhile, and its question lies behind what was sent."""
+    join(network, heartbeat=HEARTBEAT / 2)
+    network.impair(rate=MIB / 2)
+    size = 2 * MIB
+    if to_the_right:
+        network.left.call(roles.send_large, size)
+        arrive(network, b"%d %d" % (size, size))
+    else:
+        assert network.left.call(roles.fetch, size) == size
+    assert ends(network) == (0, 0)
 
 
 def test_a_host_behind_a_cut_cable_is_told_of_in_time(network: Network) -> None:
