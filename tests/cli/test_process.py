@@ -10,8 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Self
@@ -20,7 +18,7 @@ import pytest
 
 import portkit
 from tests.cli.helpers import PORTKIT, demo, environment, row, run
-from tests.support import PATIENCE
+from tests.support import PATIENCE, eventually
 
 
 def digest_of_tree(root: Path) -> str:
@@ -43,7 +41,7 @@ def test_the_standard_library_by_default() -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", row(done.stdout, "sha-256"))
 
 
-OVER = pytest.mark.parametrize("over", ["mach", "message"])
+OVER = pytest.mark.parametrize("over", ["mach", "message", "socket"])
 
 
 @OVER
@@ -60,13 +58,17 @@ def test_10000_files_are_hashed_and_verified(tree: Path, over: str) -> None:
 
 @pytest.mark.parametrize(
     ("over", "reason"),
-    [("mach", "SystemExit: told to crash"), ("message", "exit status 1: told to crash")],
+    [
+        ("mach", "SystemExit: told to crash"),
+        ("message", "exit status 1: told to crash"),
+        ("socket", "SystemExit: told to crash"),
+    ],
 )
 def test_a_lost_worker_costs_nothing(tree: Path, over: str, reason: str) -> None:
     done = demo(tree, "--crash", "--verify", "--workers", "3", "--over", over)
     assert done.returncode == 3
     *own, first, last = done.stderr.splitlines()
-    assert own == (["told to crash"] if over == "message" else [])
+    assert own == ([] if over == "mach" else ["told to crash"])
     assert re.fullmatch(rf"worker-\d was lost: {reason}; it had \d+ files in hand", first)
     assert last == "complete, although workers were lost: 1"
     assert row(done.stdout, "files") == "10000 of 10000"
@@ -93,9 +95,13 @@ def children_of(pid: int) -> list[int]:
     ]
 
 
-def test_a_worker_that_is_killed_half_way_costs_nothing(tree: Path) -> None:
+@pytest.mark.parametrize(
+    ("over", "reason"),
+    [("message", "killed by SIGKILL"), ("socket", "its connection ended: .+")],
+)
+def test_a_worker_that_is_killed_half_way_costs_nothing(tree: Path, over: str, reason: str) -> None:
     """By ``kill -9``, while the main side cannot help it."""
-    options = ("--over", "message", "--verify", "--workers", "3")
+    options = ("--over", over, "--verify", "--workers", "3")
     with OnTerminal(*PORTKIT, "demo", tree, *options) as command:
         command.read_until(re.compile(r"[1-9]\d*/10000"))
         command.process.send_signal(signal.SIGSTOP)
@@ -107,7 +113,7 @@ def test_a_worker_that_is_killed_half_way_costs_nothing(tree: Path) -> None:
         assert command.process.stdout is not None
         output = command.process.stdout.read().decode()
         assert command.process.wait(PATIENCE) == 3
-    assert re.search(r"worker-\d was lost: killed by SIGKILL; it had \d+ files in hand", shown)
+    assert re.search(rf"worker-\d was lost: {reason}; it had \d+ files in hand", shown)
     assert "complete, although workers were lost: 1" in shown
     assert row(output, "files") == "10000 of 10000"
     assert row(output, "sha-256") == digest_of_tree(tree)
@@ -115,24 +121,39 @@ def test_a_worker_that_is_killed_half_way_costs_nothing(tree: Path) -> None:
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
+def test_when_it_is_killed_its_workers_end(tmp_path: Path) -> None:
+    """Also those that are in a large file; and no private key is left behind."""
+    temporary, folder = tmp_path / "temporary", tmp_path / "large"
+    temporary.mkdir()
+    folder.mkdir()
+    variables = {"TMPDIR": str(temporary)}
+    command = (*PORTKIT, "demo", large_files(folder), "--over", "socket", "--workers", "2")
+    with OnTerminal(*command, **variables) as killed:
+        killed.read_until("0 bytes")
+        workers = children_of(killed.process.pid)
+        assert len(workers) == 2
+        killed.process.kill()
+        assert eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in workers))
+    assert list(temporary.iterdir()) == []
+
+
 # Ctrl-C.
 
 
-@contextmanager
-def large_files(folder: Path) -> Iterator[Path]:
+def large_files(folder: Path) -> Path:
     """Files that take minutes to hash, and no room on the disk."""
     for name in range(40):
         with (folder / str(name)).open("wb") as file:
             file.truncate(20 << 30)
-    yield folder
+    return folder
 
 
 class OnTerminal:
     """A command whose standard error is a pseudo-terminal; its standard output is a pipe."""
 
-    def __init__(self, *command: str | Path) -> None:
+    def __init__(self, *command: str | Path, **variables: str) -> None:
         self._ours, theirs = pty.openpty()
-        variables = environment(TERM="xterm", COLUMNS="100")
+        variables = environment(TERM="xterm", COLUMNS="100", **variables)
         # An interrupt in the wrong place leaves coverage's own lock locked: do not measure these.
         unmeasured = {k: v for k, v in variables.items() if not k.startswith("COVERAGE")}
         self.process = subprocess.Popen(
@@ -175,10 +196,8 @@ class OnTerminal:
 @pytest.mark.parametrize("moment", ["0/40", "0 bytes"], ids=["starting", "hashing"])
 def test_interrupted(tmp_path: Path, moment: str, times: int, over: str) -> None:
     """It says how far it was and ends soon, though each of its workers is in a large file."""
-    with (
-        large_files(tmp_path) as folder,
-        OnTerminal(*PORTKIT, "demo", folder, "--workers", "2", "--over", over) as command,
-    ):
+    folder = large_files(tmp_path)
+    with OnTerminal(*PORTKIT, "demo", folder, "--workers", "2", "--over", over) as command:
         command.read_until(moment)
         began = monotonic()
         for _ in range(times):

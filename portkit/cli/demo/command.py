@@ -54,9 +54,13 @@ def run_demo(
     try:
         transport(over)
         side = side_of(over, listen, tls, psk)
-    except (PortError, ValueError, ImportError) as error:
+    except (PortError, ValueError) as error:
         display.say(f"portkit demo: {error}")
         return WRONG_USAGE
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        display.say(f'portkit demo: this needs {missing}: pip install "portkit[cli]"')
+        return INCOMPLETE
     except KeyboardInterrupt:
         return INTERRUPTED
     try:

@@ -145,9 +145,8 @@ class HashJob:
         if self._in_hand:
             self._deal_to_all()
         elif self._waiting and self._side.return_later:
-            self._say(
-                f"no worker is left: waiting for one to join, with {len(self._waiting)} files"
-            )
+            left = len(self._waiting)
+            self._say(f"no worker is left for {left} files: waiting for one to come")
         elif self._waiting:
             self._say(f"no worker is left for {len(self._waiting)} files")
             self.failures |= dict.fromkeys(self._waiting, "no worker is left")
