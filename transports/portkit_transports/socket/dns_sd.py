@@ -15,8 +15,7 @@ from portkit.errors import NameInUseError
 from portkit_transports.socket.async_thread import AsyncThread
 from portkit_transports.socket.multicast import (
     AsyncServiceInfo,
-    DNSRecord,
-    DNSService,
+    Claim,
     Multicast,
     find_interfaces,
     nearest,
@@ -214,9 +213,9 @@ class Responder(AsyncThread):
                 self._network.probe(info)
                 deadline = monotonic() + _INTERVAL
                 while await _is_set(heard, deadline - monotonic()):
-                    for record in self._network.services(info.name):
-                        if record.server.lower() != service.server:
-                            raise NameInUseError(_taken(service.name, record.server, record.port))
+                    for claim in self._network.claims(info.name):
+                        if claim.server != service.server:
+                            raise NameInUseError(_taken(service.name, claim))
         finally:
             self._listen_no_more(info.name, heard)
 
@@ -296,26 +295,26 @@ class Responder(AsyncThread):
         if not events:
             del self._watched[instance.lower()]
 
-    def _arrived(self, record: DNSRecord) -> None:
-        """A record came from the network; it is in the cache in a moment."""
-        for event in self._watched.get(record.key, ()):
+    def _arrived(self, instance: str, claim: Claim | None) -> None:
+        """Something came from the network; it is in the cache in a moment."""
+        for event in self._watched.get(instance, ()):
             event.set()
-        if isinstance(record, DNSService) and record.ttl:
-            published = self._published.get(record.name.partition(".")[0].lower())
-            if published is not None and published.info.key == record.key:
-                self._compare(published, record.server.lower(), record.port)
+        if claim is not None:
+            published = self._published.get(instance.partition(".")[0])
+            if published is not None and published.info.key == instance:
+                self._compare(published, claim)
 
-    def _compare(self, published: _Published, server: str, number: int) -> None:
+    def _compare(self, published: _Published, claim: Claim) -> None:
         """Another says the name is its own: the greater server name has it (RFC 6762, 9)."""
         service = published.service
-        if server == service.server:
+        if claim.server == service.server:
             return
-        if server < service.server:
-            logger.warning("%s: it is to give it up", _taken(service.name, server, number))
+        if claim.server < service.server:
+            logger.warning("%s: it is to give it up", _taken(service.name, claim))
             if len(published.tasks) <= 1:
                 published.keep(self._loop.create_task(self._repeat(published.info)))
             return
-        published.error = _taken(service.name, server, number)
+        published.error = _taken(service.name, claim)
         self._withdraw(service)
         if published.confirmed:
             published.lost(published.error)
@@ -326,10 +325,10 @@ class Responder(AsyncThread):
             self._network.repeat(info)
 
 
-def _taken(name: str, server: str, number: int) -> str:
+def _taken(name: str, claim: Claim) -> str:
     return (
-        f"the name {name!r} is taken on the network, by port {number} of {server[:80]}: choose "
-        "another, or have its owner unregister it"
+        f"the name {name!r} is taken on the network, by port {claim.number} of "
+        f"{claim.server[:80]}: choose another, or have its owner unregister it"
     )
 
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address, ip_network
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from portkit.errors import TransportError
 from portkit_transports.socket.service_record import SERVICE_TYPE
@@ -16,12 +16,12 @@ from portkit_transports.socket.service_record import SERVICE_TYPE
 try:
     import ifaddr
     from zeroconf import (  # type: ignore[attr-defined]  # public, if not in its __all__
-        DNSOutgoing,
-        DNSPointer,
-        DNSQuestion,
+        DNSOutgoing,  # pyright: ignore[reportPrivateImportUsage]
+        DNSPointer,  # pyright: ignore[reportPrivateImportUsage]
+        DNSQuestion,  # pyright: ignore[reportPrivateImportUsage]
         DNSQuestionType,
-        DNSRecord,
-        DNSService,
+        DNSRecord,  # pyright: ignore[reportPrivateImportUsage]
+        DNSService,  # pyright: ignore[reportPrivateImportUsage]
         InterfaceChoice,
         IPVersion,
         RecordUpdate,
@@ -38,8 +38,7 @@ except ImportError as error:
 
 __all__ = [
     "AsyncServiceInfo",
-    "DNSRecord",
-    "DNSService",
+    "Claim",
     "Multicast",
     "find_interfaces",
     "nearest",
@@ -47,23 +46,30 @@ __all__ = [
 ]
 
 _QUERY = 0
-_ANSWER = 0x8400
 _PTR, _ANY = 12, 255
 _IN = 1
 _COPY = 1000.0
 """Milliseconds for which the same packet is taken for a copy, and a few more."""
 _MOST_COPIES = 3
 
-_GOODBYES = 3
-_GOODBYE_PAUSE = 0.125
-"""Seconds between them."""
-_PUT_OFF = 1.2
-"""Seconds for which an answer may be put off."""
-_ORDERS = ((0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
-"""Of the records in goodbyes, each of which so differs from the one before."""
+
+class Claim(NamedTuple):
+    """Somebody says to have a name.
+
+    Attributes:
+        instance: the full name, in small letters.
+        server: the host name, in small letters.
+        number: the port number.
+    """
+
+    instance: str
+    server: str
+    number: int
+
 
 Interface = str | int
 """An IP address, or the number of an interface with IPv6."""
+Arrived = Callable[[str, Claim | None], None]
 
 
 def find_interfaces(wanted: Sequence[str]) -> list[Interface]:
@@ -136,15 +142,14 @@ class Multicast:
 
     Args:
         interfaces: of :func:`find_interfaces`, or None for all.
-        arrived: called with every record that arrives, right before it is in the cache.
+        arrived: called with the full name of which something arrives, in small letters, and what
+            is claimed, if it is a claim; right before the cache has it.
 
     Raises:
         TransportError: the network cannot be used so.
     """
 
-    def __init__(
-        self, interfaces: list[Interface] | None, arrived: Callable[[DNSRecord], None]
-    ) -> None:
+    def __init__(self, interfaces: list[Interface] | None, arrived: Arrived) -> None:
         try:
             self._service = _open(interfaces)
         except (OSError, RuntimeError) as error:
@@ -155,7 +160,6 @@ class Multicast:
         self._zeroconf: Zeroconf = self._service.zeroconf
         self._arrived = arrived
         self._announced: list[AsyncServiceInfo] = []
-        self._leaving: list[AsyncServiceInfo] = []
 
     async def __aenter__(self) -> Self:
         await self._zeroconf.async_wait_for_start()
@@ -168,15 +172,9 @@ class Multicast:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        leaving = [*self._announced, *self._leaving]
         for info in self._announced:
-            self._zeroconf.registry.async_remove(info)
-        for turn in range(_GOODBYES):
-            if leaving:
-                await asyncio.sleep(_GOODBYE_PAUSE if turn else 0)
-            for info in leaving:
-                self._send_goodbye(info, turn)
-        await self._service.async_close()
+            self._take_back_answers(info)
+        await self._service.async_close()  # says goodbye
 
     def close_in_child(self) -> None:
         """In a forked child: let go of the sockets.
@@ -212,32 +210,21 @@ class Multicast:
         self._zeroconf.async_send(self._zeroconf.generate_service_broadcast(info, None))
 
     async def say_goodbye(self, info: AsyncServiceInfo) -> None:
-        """Answer for a service no more, and tell everybody.
-
-        The library says it thrice in the same words, of which it hears the first alone, and may
-        give an answer in between that it has put off. So this says it each time in another order,
-        and once more when all that was put off has been sent.
-        """
+        """Answer for a service no more, and tell everybody."""
         self._announced.remove(info)
-        self._leaving.append(info)
-        self._zeroconf.registry.async_remove(info)
-        try:
-            for turn in range(_GOODBYES):
-                self._send_goodbye(info, turn)
-                await asyncio.sleep(_GOODBYE_PAUSE)
-            await asyncio.sleep(_PUT_OFF)
-            self._send_goodbye(info, _GOODBYES)
-        finally:
-            self._leaving.remove(info)
+        self._take_back_answers(info)
+        await (await self._zeroconf.async_unregister_service(info))
 
-    def _send_goodbye(self, info: AsyncServiceInfo, turn: int) -> None:
-        # The addresses may be those of other services, and mean nothing without one.
-        records = [info.dns_pointer(0), info.dns_service(0), info.dns_text(0)]
-        order = _ORDERS[turn]
-        goodbye = DNSOutgoing(_ANSWER)
-        for index in order:
-            goodbye.add_answer_at_time(records[index], 0)
-        self._zeroconf.async_send(goodbye)
+    def _take_back_answers(self, info: AsyncServiceInfo) -> None:
+        """Do not give, after the goodbye, answers that were put off until now.
+
+        The library would, and the service would seem to be there for another two minutes.
+        """
+        records = (info.dns_pointer(), info.dns_service(), info.dns_text())
+        for put_off in (self._zeroconf.out_queue, self._zeroconf.out_delay_queue):
+            for group in put_off.queue:
+                for record in records:
+                    group.answers.pop(record, None)
 
     def browse(self) -> float:
         """Ask for all services. Returns when, for :meth:`uncertain`."""
@@ -257,14 +244,17 @@ class Multicast:
         to_all = DNSQuestionType.QM  # an answer by unicast gets to one process of the host
         if await info.async_request(self._zeroconf, seconds * 1000.0, to_all):
             return True
-        if not self.services(info.name):
+        if not self._services(info.name):
             self.forget(info.name)
         return False
 
     # The cache.
 
-    def services(self, instance: str) -> list[DNSService]:
-        """Who is said to have a name."""
+    def claims(self, instance: str) -> list[Claim]:
+        """Who says to have a name."""
+        return [_claim(record) for record in self._services(instance)]
+
+    def _services(self, instance: str) -> list[DNSService]:
         return [record for record in self._live(instance) if isinstance(record, DNSService)]
 
     def instances(self) -> list[str]:
@@ -280,7 +270,7 @@ class Multicast:
         return [
             pointer.alias
             for pointer in self._pointers()
-            if (since is None or pointer.created < since) and not self.services(pointer.alias)
+            if (since is None or pointer.created < since) and not self._services(pointer.alias)
         ]
 
     async def doubt(self, instance: str) -> None:
@@ -289,7 +279,7 @@ class Multicast:
         The library takes what it hears again within a second for a copy of the packet before.
         """
         for _ in range(_MOST_COPIES):
-            heard = max([service.created for service in self.services(instance)], default=0.0)
+            heard = max([service.created for service in self._services(instance)], default=0.0)
             age = current_time_millis() - heard
             if age >= _COPY:
                 break
@@ -316,6 +306,10 @@ class Multicast:
         return [record for record in self._live(SERVICE_TYPE) if isinstance(record, DNSPointer)]
 
 
+def _claim(record: DNSService) -> Claim:
+    return Claim(record.key, record.server.lower(), record.port)
+
+
 def _any_ttl() -> int:
     """A time that means nothing, for a packet that is not the copy of another process's."""
     return secrets.randbelow(1 << 20) + 1
@@ -324,13 +318,17 @@ def _any_ttl() -> int:
 class _Listener(RecordUpdateListener):
     """Tells of every record."""
 
-    def __init__(self, arrived: Callable[[DNSRecord], None]) -> None:
+    def __init__(self, arrived: Arrived) -> None:
         self._arrived = arrived
 
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         """Records arrived."""
         for update in records:
-            self._arrived(update.new)
+            record = update.new
+            if isinstance(record, DNSService) and record.ttl:
+                self._arrived(record.key, _claim(record))
+            else:
+                self._arrived(record.key, None)
 
 
 def _open(interfaces: list[Interface] | None) -> AsyncZeroconf:
