@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -156,6 +157,26 @@ def test_with_a_key(start: Start, tmp_path: Path, tree: Path) -> None:
     status, output = demo.result()
     assert (status, row(output, "files")) == (0, "100 of 100")
     assert worker.result() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "shown"),
+    [
+        (["127.0.0.1", "main.example", "10.0.0.1"], "main.example"),
+        (["::1", "fd77::1"], "[fd77::1]"),
+        (["127.0.0.1"], socket.gethostname()),
+    ],
+)
+def test_it_calls_itself_as_its_certificate_does(
+    start: Start, tmp_path: Path, tree: Path, hosts: list[str], shown: str
+) -> None:
+    """For it listens at all addresses, of which none is one to connect to."""
+    made = CertsFolder(tmp_path)
+    made.init("test CA", 1)
+    made.issue("host", hosts, 1)
+    demo = start.demo(tree / "00", "--listen", "0.0.0.0:0", "--tls", f"{tmp_path}:host")
+    main = rf"'?socket://{re.escape(shown)}:\d+'?"
+    assert demo.shows(rf"portkit worker \S+:hash_files --main {main} --tls {tmp_path}:NAME")
 
 
 WRONG = {

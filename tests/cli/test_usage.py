@@ -91,6 +91,8 @@ def test_wrong_usage(arguments: list[str], told: list[str]) -> None:
         (["--over", "message"], {"over": "message"}),
         (["--verify"], {"verify": True}),
         (["--crash"], {"crash": True}),
+        (["--listen", "x:1", "--tls", "a:b"], {"listen": "x:1", "tls": "a:b"}),
+        (["--listen", "x:1", "--psk", "y"], {"listen": "x:1", "psk": Path("y")}),
     ],
 )
 @pytest.mark.parametrize("status", [0, 1, 2, 3, 130])
@@ -109,5 +111,6 @@ def test_options_go_in_and_the_status_comes_out(
 
     monkeypatch.setattr(application, "run_demo", run_demo)
     assert portkit("demo", tmp_path, *options).exit_code == status
-    defaults = {"workers": None, "over": "mach", "verify": False, "crash": False}
+    defaults: dict[str, Any] = {"workers": None, "over": "mach", "verify": False, "crash": False}
+    defaults |= {"listen": None, "tls": None, "psk": None}
     assert given == [(tmp_path, {**defaults, **arguments})]

@@ -22,6 +22,8 @@ TARGET = "portkit.cli.demo.digest:hash_files"
 MAIN = "main"
 """Whose certificate the main side shows, where nothing else is said."""
 _WORKER = "worker"
+_OWN = {"mach", "message"}
+"""Over these groups start their workers themselves."""
 _CHECK_IN_TIMEOUT = 30.0
 """Seconds: there may be more workers than processors, and each starts a Python of its own."""
 _TO_END = 5.0
@@ -135,9 +137,11 @@ class Listening(Side):
         found = _PLACE.fullmatch(listen)
         if found is None:
             raise ValueError(f"--listen {listen!r} is no place: write HOST:PORT, or [::]:PORT")
-        self._folder = None if tls is None else split_folder_and_name(tls, name=MAIN)[0]
+        self._certificate: Path | None = None
         if tls is not None:
-            tls = ":".join(split_folder_and_name(tls, name=MAIN))
+            folder, name = split_folder_and_name(tls, name=MAIN)
+            self._certificate = Path(folder, f"{name}.pem")
+            tls = f"{folder}:{name}"
         self._psk = psk
         self.options = {
             "check_in_timeout": None,
@@ -157,9 +161,13 @@ class Listening(Side):
             group.stop()
 
     def _command(self, door: str) -> str:
-        words = ["portkit", "worker", TARGET, "--main", _reachable(door)]
-        if self._folder is not None:
-            words += ["--tls", f"{self._folder}:{_other_name(Path(self._folder))}"]
+        host, _, number = door.partition("//")[2].rpartition(":")
+        if host in _ANYWHERE:
+            door = f"socket://{_own_name(self._certificate)}:{number}"
+        words = ["portkit", "worker", TARGET, "--main", door]
+        if self._certificate is not None:
+            folder = self._certificate.parent
+            words += ["--tls", f"{folder}:{_other_name(folder, self._certificate.stem)}"]
         if self._psk is not None:
             words += ["--psk", str(self._psk)]
         return shlex.join(words)
@@ -178,7 +186,11 @@ def side_of(over: str, listen: str | None, tls: str | None, psk: Path | None) ->
         return Listening(listen, tls, psk)
     if tls is not None or psk is not None:
         raise ValueError("--tls and --psk are for workers of other hosts: add --listen HOST:PORT")
-    return OverTLS() if over == "socket" else Side()
+    if over == "socket":
+        return OverTLS()
+    if over not in _OWN:
+        raise ValueError(f"workers cannot be started over {over!r}: they can over mach and message")
+    return Side()
 
 
 def _see_end(process: subprocess.Popen[bytes]) -> None:
@@ -193,13 +205,19 @@ def _see_end(process: subprocess.Popen[bytes]) -> None:
             raise
 
 
-def _reachable(door: str) -> str:
-    """The address, with this host's name where it listens at all addresses."""
-    host, _, number = door.partition("//")[2].rpartition(":")
-    return f"socket://{socket.gethostname()}:{number}" if host in _ANYWHERE else door
+def _own_name(certificate: Path | None) -> str:
+    """What others may call this host: its certificate says it, where it has one."""
+    if certificate is not None:
+        from cryptography import x509  # noqa: PLC0415 - see OverTLS
+
+        names = x509.load_pem_x509_certificate(certificate.read_bytes()).extensions
+        for name in names.get_extension_for_class(x509.SubjectAlternativeName).value:
+            if str(name.value) not in {certificate.stem, "localhost", "127.0.0.1", "::1"}:
+                return f"[{name.value}]" if ":" in str(name.value) else str(name.value)
+    return socket.gethostname()
 
 
-def _other_name(folder: Path) -> str:
+def _other_name(folder: Path, own: str) -> str:
     """A name for which there is a certificate, and which is not this side's."""
     names = sorted([path.name.removesuffix("-key.pem") for path in folder.glob("*-key.pem")])
-    return next((name for name in names if name not in {"ca", MAIN}), "NAME")
+    return next((name for name in names if name not in {"ca", own}), "NAME")
