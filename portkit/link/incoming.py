@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from portkit.link.link import Link
     from portkit.link.rights import Export
 
+PEER_ENDED = "the peer has ended"
+"""The reason of an end that was in order."""
 _NONE = -1
 """The number of no right."""
 _MESSAGE = int(Kind.MESSAGE)
@@ -123,7 +125,7 @@ class Incoming:
                     self._keep(descriptors)
                 if not size:
                     whole = decoder.is_between_frames
-                    self._link.close("the peer has ended" if whole else "it broke off in mid-frame")
+                    self._link.close(PEER_ENDED if whole else "it broke off in mid-frame")
                     return
                 try:
                     decoder.received(scratch, size)

@@ -64,6 +64,7 @@ class Link:
         notes: what finalizers, which may take no lock, left to be done under it.
         is_closed: True for ever once the link has ended.
         ending: why it has.
+        is_finished: this side writes no more; the peer's end then tells that it has read all.
         write_error: why nothing can be written any more, be there something to read or not.
         was_refused: that was because the peer does not want it, or is not wanted.
         questions, answers: requests that came from the peer, and those of them that are settled.
@@ -92,7 +93,7 @@ class Link:
         self.reading: Reading = Reading(self)
         self._is_keeping = False
         self._is_leaving = False
-        self._is_finished = False
+        self.is_finished: bool = False
         self.write_error: str = ""  # not the error: its traceback would keep the connection open
         self.service_source: service.ServiceSource = service.ServiceSource(
             channel.fileno(), self._serve
@@ -230,7 +231,7 @@ class Link:
         Raises:
             BecameInvalidError: the connection is lost.
         """
-        if self.write_error or self.is_closed or self._is_finished:
+        if self.write_error or self.is_closed or self.is_finished:
             raise BecameInvalidError(f"the connection was lost: {self.write_error or 'closed'}")
 
     def _cannot_write(self, error: OSError) -> BecameInvalidError:
@@ -366,9 +367,9 @@ class Link:
     def finish(self) -> bool:
         """End the direction to the peer; whether its end is to be waited for."""
         with self.lock:
-            if self.channel is not None and not self._is_finished:
-                self._is_finished = self.channel.finish()
-            return self._is_finished
+            if self.channel is not None and not self.is_finished:
+                self.is_finished = self.channel.finish()
+            return self.is_finished
 
     def close_later(self, reason: str) -> None:
         """Close from where that would be in the way; the service thread does it."""

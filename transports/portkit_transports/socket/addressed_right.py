@@ -34,6 +34,7 @@ from portkit.errors import (
 )
 from portkit.link import service
 from portkit.link.flow import FIRST_WINDOW, cost
+from portkit.link.incoming import PEER_ENDED
 from portkit.link.node import ANYONE, Node, Settings
 from portkit.link.rights import Import
 from portkit.message import Envelope
@@ -403,8 +404,10 @@ class AddressedRight:
         reason = link.ending or "its owner invalidated it"
         if backoff is None:
             self._end(reason)
-        else:
+            return
+        if not (link.is_finished and reason == PEER_ENDED):
             self._report_loss(ConnectionEvent(False, reason, sent - max(taken, answered)))
+        if not link.is_finished:  # else the process ends
             self._dial(backoff.pause(0) or 0.0)
 
     def _report_loss(self, event: ConnectionEvent) -> None:
