@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from signal import Signals
 from time import monotonic
@@ -22,6 +21,7 @@ from portkit.errors import (
 from portkit.message import Components, PortMessage
 from portkit.registry import open_port
 from portkit.runloop import COMMON_MODES, RunLoop
+from portkit.workers.arguments import check_callbacks, check_starter, number_of_workers
 from portkit.workers.broadcast import send_to_all
 from portkit.workers.check_in import ACCEPTED, Arrival
 from portkit.workers.door import Door, DoorAddress, door_address
@@ -94,25 +94,14 @@ class WorkerGroup:
     ) -> None:
         self._launcher_type = launcher_over(over, target)
         self._target = self._launcher_type.check(target)
-        if count is None:
-            count = os.cpu_count() or 1
-        if isinstance(count, bool) or not isinstance(count, int):
-            raise TypeError(f"count must be an int, not {type(count).__name__}")
-        if count < 1:
-            raise ValueError(f"a group needs at least 1 worker, not {count}")
+        count = number_of_workers(count)
         check_timeout(check_in_timeout)
-        if restart is not None and not isinstance(restart, Restart):
-            raise TypeError(f"restart is a portkit.Restart, not {type(restart).__name__}")
-        if self._launcher_type.launches and (door or address is not None):
-            raise TypeError(
-                f"{', '.join(door) or 'address'}: options of the door are for workers that others "
-                "start; this group starts them itself, but with target=None over message or socket"
-            )
-        if restart is not None and not self._launcher_type.launches:
-            raise TypeError("restart is for workers that the group starts; others just come back")
-        for callback in (on_message, on_worker_lost, on_worker_restarted):
-            if callback is not None and not callable(callback):
-                raise TypeError(f"a group's callbacks must be callable, not {callback!r}")
+        check_starter(
+            launches=self._launcher_type.launches,
+            restart=restart,
+            door=[*door, *(["address"] if address is not None else [])],
+        )
+        check_callbacks(on_message, on_worker_lost, on_worker_restarted)
         self.on_message: OnMessage | None = on_message
         self.on_worker_lost: OnWorker | None = on_worker_lost
         self.on_worker_restarted: OnWorker | None = on_worker_restarted
