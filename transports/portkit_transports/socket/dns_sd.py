@@ -70,7 +70,12 @@ class _Published:
     def keep(self, task: asyncio.Future[Any]) -> None:
         """Hold a task while it runs: one that nobody holds may be collected."""
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("what was to be said of %r was not", self.service.name, exc_info=error)
 
 
 class Responder(AsyncThread):

@@ -221,8 +221,8 @@ class Multicast:
         The library would, and the service would seem to be there for another two minutes.
         """
         records = (info.dns_pointer(), info.dns_service(), info.dns_text())
-        for put_off in (self._zeroconf.out_queue, self._zeroconf.out_delay_queue):
-            for group in put_off.queue:
+        for name in ("out_queue", "out_delay_queue"):  # which another version may call otherwise
+            for group in getattr(getattr(self._zeroconf, name, None), "queue", ()):
                 for record in records:
                     group.answers.pop(record, None)
 
