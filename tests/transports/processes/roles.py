@@ -14,7 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from portkit import MachPort, Port, PortMessage, RunLoop
+from portkit import MachPort, Port, PortMessage, RunLoop, SendTimeoutError
 from portkit.link import service
 from portkit.link.descriptor import Descriptor
 from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
@@ -39,18 +39,21 @@ class Do(IntEnum):
     REPLY = 13
     PASS_ON_TO_WAIT = 14
     READ = 15
+    FORWARD = 16
 
 
 class Server:
     """A delegate that does what each message's number says.
 
     Attributes:
+        abandoned: whether nobody can send to the port any more.
         kept: the data of messages to be kept, in the order in which they came.
         waiting: requests that wait for their answer.
         ports: ports that came.
     """
 
     def __init__(self) -> None:
+        self.abandoned = False
         self.kept: list[bytes | None] = []
         self.waiting: list[PortMessage] = []
         self.ports: list[Port] = []
@@ -58,6 +61,10 @@ class Server:
     def __call__(self, message: PortMessage) -> Any:
         """Handle the message."""
         return getattr(self, Do(message.msgid).name.lower())(message)
+
+    def no_senders(self, port: Port) -> None:
+        """Nobody holds the port any more."""
+        self.abandoned = True
 
     def echo(self, message: PortMessage) -> Any:
         """Answer with what came."""
@@ -121,6 +128,11 @@ class Server:
         (onward,) = message.ports
         onward.send(message.data or b"", msgid=Do.ECHO, reply_port=message.send_port)
 
+    def forward(self, message: PortMessage) -> None:
+        """Hand the request on to the port of the name that came: its owner is to answer."""
+        name = (message.data or b"").decode()
+        Here.way.remote(name).send(b"", msgid=Do.WHO, reply_port=message.send_port)
+
     def reply(self, message: PortMessage) -> None:
         """Answer a message that asks for no answer, by its reply port."""
         message.reply(message.components)
@@ -175,9 +187,19 @@ def serve_port(name: str) -> None:
     RunLoop.current().add_port(ports[name])
 
 
+def names() -> list[str]:
+    """Of all ports here."""
+    return list(ports)
+
+
 def pending(name: str) -> int:
     """How many messages lie at a port."""
     return ports[name].pending
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether nobody else holds a port any more, of which others held one."""
+    return servers[name].abandoned
 
 
 def kept(name: str) -> list[bytes | None]:
@@ -215,20 +237,13 @@ def send_here(door: str, what: str) -> None:
     Here.way.remote(door).send([ports[what]], timeout=PATIENCE)
 
 
-def offer_mach_port(door: str) -> None:
+def offer_mach_port(door: str, msgid: int = 0, queue_limit: int = 1024) -> None:
     """Send a port that has no name, and is none of this transport's, to another process."""
     server = servers["mach"] = Server()
-    port = ports["mach"] = MachPort(server)
+    port = ports["mach"] = MachPort(server, queue_limit=queue_limit)
+    port.add_no_senders_handler(server.no_senders)
     RunLoop.current().add_port(port)
-    Here.way.remote(door).send([port], timeout=PATIENCE)
-
-
-def offer_mach_port_to_server(name: str) -> None:
-    """As :func:`offer_mach_port`, to a :class:`Server`, which keeps it."""
-    server = servers["mach"] = Server()
-    port = ports["mach"] = MachPort(server)
-    RunLoop.current().add_port(port)
-    Here.way.remote(name).send([port], msgid=Do.PORT, timeout=PATIENCE)
+    Here.way.remote(door).send([port], msgid=msgid, timeout=PATIENCE)
 
 
 def show_kept(name: str, door: str) -> None:
@@ -243,10 +258,41 @@ def ask_kept(name: str, data: bytes, msgid: int = Do.ECHO) -> bytes | None:
     return servers[name].ports[0].request(data, msgid=msgid, reply_timeout=PATIENCE).data
 
 
+def ask_kept_with_descriptor(name: str) -> bytes | None:
+    """As :func:`ask_kept`, with a descriptor."""
+    with Descriptor(0) as sent:
+        port = servers[name].ports[0]
+        return port.request([sent], msgid=Do.ECHO, reply_timeout=PATIENCE).data
+
+
+def ask_kept_allocated(name: str, size: int) -> bytes | None:
+    """As :func:`ask_kept`, with a buffer that the port allocated, full of the letter x."""
+    port = servers[name].ports[0]
+    buffer = port.allocate(size)
+    buffer[:] = b"x" * size
+    return port.request([buffer], msgid=Do.ECHO, reply_timeout=PATIENCE).data
+
+
 def send_to_kept(name: str, count: int) -> None:
     """Send numbers to a port that came to a server."""
     for number in range(count):
         servers[name].ports[0].send(b"%d" % number, msgid=Do.KEEP, timeout=PATIENCE)
+
+
+def fill(port: Port, size: int = 1) -> int:
+    """Send until there is no room; how many were accepted."""
+    number = 0
+    while True:
+        try:
+            port.send(b"%d " % number + bytes(size), msgid=Do.KEEP, timeout=0.05)
+        except SendTimeoutError:
+            return number
+        number += 1
+
+
+def fill_kept(name: str) -> int:
+    """As :func:`fill`, with a port that came to a server."""
+    return fill(servers[name].ports[0])
 
 
 def first_is_valid(name: str) -> bool:

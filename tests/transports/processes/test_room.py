@@ -27,17 +27,6 @@ def child(start: Start) -> Iterator[Child]:
         yield child
 
 
-def fill(port: Port, size: int = 1) -> int:
-    """Send until there is no room; how many were accepted."""
-    number = 0
-    while True:
-        try:
-            port.send(b"%d " % number + bytes(size), msgid=Do.KEEP, timeout=0.05)
-        except SendTimeoutError:
-            return number
-        number += 1
-
-
 class TestFullQueues:
     @pytest.fixture
     def full(self, child: Child, way: Way) -> Port:
@@ -94,7 +83,7 @@ class TestStoppedProcesses:
         port = way.remote("them")
         assert port.request(b"warm", msgid=Do.KEEP, reply_timeout=PATIENCE).data == b"1"
         child.stop()
-        accepted = fill(port, size)
+        accepted = roles.fill(port, size)
         assert 8 <= accepted <= 16  # room is granted again by half a window
         child.signal(signal.SIGCONT)
         answer = port.request(b"last", msgid=Do.KEEP, send_timeout=PATIENCE, reply_timeout=PATIENCE)
@@ -131,9 +120,9 @@ class TestStoppedProcesses:
         for used in (port, other):  # more than a first message is allowed after the first answer
             used.request(msgid=Do.WHO, reply_timeout=PATIENCE)
         child.stop()
-        accepted = fill(port, 200_000)
+        accepted = roles.fill(port, 200_000)
         assert accepted
-        fill(other, 10)
+        roles.fill(other, 10)
         child.signal(signal.SIGCONT)
         port.send(b"end", msgid=Do.KEEP, timeout=PATIENCE)
         assert other.request(b"?", msgid=Do.ECHO, reply_timeout=PATIENCE).data == b"?"
@@ -149,7 +138,7 @@ def test_a_slow_port_leaves_a_fast_one_its_rate(child: Child, way: Way, tmp_path
     assert child.call(roles.open_apart, "slow", 8) == child.pid
     fast, slow = way.remote("them"), way.remote("slow")
     with roles.held(slow, tmp_path / "lock"):
-        assert fill(slow) >= 7
+        assert roles.fill(slow) >= 7
         start = time.monotonic()
         for number in range(500):
             data = b"%d" % number

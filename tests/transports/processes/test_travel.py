@@ -68,7 +68,7 @@ class TestPorts:
         with start() as owner, start() as middle, LoopThread() as thread:
             door = Recorder()
             middle.call(roles.open_port, "middle")
-            owner.call(roles.offer_mach_port_to_server, "middle")
+            owner.call(roles.offer_mach_port, "middle", Do.PORT)
             with way.open("door", door) as port:
                 thread.loop.add_port(port)
                 middle.call(roles.show_kept, "middle", "door")

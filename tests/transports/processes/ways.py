@@ -75,3 +75,25 @@ class OverTCP:
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{quote(name, safe='')}.address"
+
+
+class Either:
+    """One of several ways: the first word of each name says which."""
+
+    def __init__(self, **ways: Way) -> None:
+        self._ways = ways
+
+    def open(self, name: str, delegate: Any = None, *, queue_limit: int = 1024) -> LocalPort:
+        """A port that others reach by that name."""
+        return self._of(name).open(name, delegate, queue_limit=queue_limit)
+
+    def anonymous(self, delegate: Any = None) -> LocalPort:
+        """A port that others reach once it was sent to them."""
+        return next(iter(self._ways.values())).anonymous(delegate)
+
+    def remote(self, name: str) -> Port:
+        """A handle to the port of that name."""
+        return self._of(name).remote(name)
+
+    def _of(self, name: str) -> Way:
+        return self._ways[name.partition(" ")[0]]
