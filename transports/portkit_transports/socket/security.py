@@ -67,5 +67,5 @@ class Security(NamedTuple):
         warnings.warn(
             f"anybody who reaches {host} can connect, and read and change what is sent",
             InsecureWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
