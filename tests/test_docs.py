@@ -142,6 +142,18 @@ def test_make_targets_that_the_pages_name_are_there() -> None:
     assert {"demo", "test"} <= named <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
 
 
+def test_errors_that_the_pages_explain_are_raised_somewhere() -> None:
+    packages = (ROOT / "portkit", ROOT / "transports" / "portkit_transports")
+    files = [path for package in packages for path in package.rglob("*.py")]
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    sources = re.sub(r'"\s*\n\s*f?"', "", sources)  # a text over several lines
+    table = (ROOT / "docs" / "hosts.md").read_text(encoding="utf-8").split("## Troubleshooting")[1]
+    texts = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    patterns = [r"[^\n]*?".join(map(re.escape, text.split("…"))) for text in texts]
+    assert len(patterns) > 10
+    assert [pattern for pattern in patterns if not re.search(pattern, sources)] == []
+
+
 def test_links_of_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     inside = [link for link in links if "://" not in link]
