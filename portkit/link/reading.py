@@ -192,7 +192,7 @@ class Reading:
             if self._temporary is not None:
                 export.settled = False  # somebody reads for now, perhaps in that very mode: later
             elif loop is not None and self._loop in (None, loop):
-                self._move_in(loop, port)
+                export.settled = self._move_in(loop, port)
             elif self._loop is not None:
                 self._shared = True
                 self._move_out()
@@ -208,10 +208,11 @@ class Reading:
         home = self._home
         return home is not None and all(home.is_in(slot.mode) for slot in port._slots)
 
-    def _move_in(self, loop: RunLoop, port: LocalPort) -> None:
+    def _move_in(self, loop: RunLoop, port: LocalPort) -> bool:
+        """Whether that is settled; else it may go better with the next message."""
         channel = self._link.channel
         if channel is None:
-            return
+            return True
         home = self._home
         if home is None:
             home = self._new_source(channel.fileno(), self._loop_lost)
@@ -220,12 +221,17 @@ class Reading:
                 if not home.is_in(slot.mode):
                     loop._add(home, slot.mode.name)
         except LoopEndedError:
-            return
+            return True
+        except OSError:  # no descriptor for a mode's poller: who reads now goes on
+            if self._home is None:
+                home.invalidate()
+            return False
         self._home, self._loop = home, loop
         if self._reader is not home and not isinstance(self._reader, Waiter):
             if self._reader is not None:
                 self._reader.watch(0)
             self._hand_to(home)
+        return True
 
     def _move_out(self) -> None:
         home, self._home, self._loop = self._home, None, None

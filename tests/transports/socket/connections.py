@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import select
 import socket
 import ssl
@@ -16,7 +18,7 @@ from portkit_transports.socket.addressed_right import AddressedRight
 from portkit_transports.socket.remote_socket_port import RemoteSocketPort
 from portkit_transports.socket.tls import TLSConfig
 from portkit_transports.socket.tls_channel import TLSChannel
-from tests.support import PATIENCE, LoopThread, eventually
+from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
 
 
 def tcp_pair(buffers: int | None = None) -> tuple[socket.socket, socket.socket]:
@@ -157,6 +159,26 @@ def is_quiet(port: SocketPort) -> bool:
     """Whether nobody is connected, nor about to be."""
     listener = port._listener
     return not port.connections and (listener is None or not listener._handshakes)
+
+
+@contextmanager
+def few_descriptors(spare: int) -> Iterator[None]:
+    """This process gets no more than so many further descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fillers: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 1 + spare, hard))
+    try:
+        try:
+            while True:
+                fillers.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            for _ in range(spare):
+                os.close(fillers.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fillers:
+            os.close(fd)
 
 
 def addressed(remote: RemoteSocketPort) -> Import:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -24,6 +25,16 @@ from portkit_transports.socket.security import Security
 from portkit_transports.socket.tls_channel import NotTLSError
 
 Dialled: TypeAlias = "Callable[[SocketChannel | PortError], object]"
+
+
+_THEIR_FAULT = "see whether the port is open there, and whether a firewall is in between"
+_OWN_FAULTS = {
+    errno.EMFILE: "close what is not needed, or raise 'ulimit -n'",
+    errno.ENFILE: "close what is not needed: the system has no more descriptors",
+    errno.EADDRNOTAVAIL: "this host has no address or port number left to connect from",
+    errno.ENETUNREACH: "this host has no route to there: look at its network",
+    errno.EINVAL: "it is no address to connect to",
+}
 
 
 class Destination(NamedTuple):
@@ -109,10 +120,10 @@ class Dialling:
     def _connected(self, connection: socket.socket | OSError) -> None:
         destination = self._destination
         if isinstance(connection, OSError):
+            remedy = _OWN_FAULTS.get(connection.errno or 0, _THEIR_FAULT)
             self._over(
                 TransportError(
-                    f"{destination} cannot be connected to: {connection.strerror}; see whether the "
-                    "port is open there, and whether a firewall is in between"
+                    f"{destination} cannot be connected to: {connection.strerror}; {remedy}"
                 )
             )
             return

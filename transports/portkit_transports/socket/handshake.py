@@ -42,6 +42,7 @@ class Handshake(ABC):
     Attributes:
         channel: the connection, ready for a link once the handshake is over.
         host: the address at the other end.
+        gone: called once when a peer that was refused has read why, or had its time for that.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Handshake(ABC):
         self._is_refused = False
         self._source: DescriptorSource | None = None
         self._timer: Timer | None = None
+        self.gone: Callable[[], object] | None = None
         try:
             self.channel: SocketChannel = self._make_channel(connection)
         except BaseException:
@@ -124,6 +126,11 @@ class Handshake(ABC):
         except Exception as error:
             report("a handshake failed", error, self)
             self._fail(TransportError(f"the handshake failed: {error!r}"))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the peer was refused, and is reading why."""
+        return self._is_refused and self._source is not None
 
     @property
     def _waits_to_write(self) -> bool:
@@ -217,6 +224,9 @@ class Handshake(ABC):
     def _give_up(self) -> None:
         self._end()
         self.channel.shutdown()
+        gone, self.gone = self.gone, None
+        if gone is not None:
+            gone()
 
     def _drain(self) -> None:
         """Until the peer has read why, and ended: an early close would destroy what was said."""

@@ -59,7 +59,10 @@ class Listener:
         return ""
 
     def _over(self, handshake: Handshake, error: PortError | None) -> None:
-        self._handshakes.pop(handshake, None)
+        if handshake.is_refused:  # it counts as long as it is there
+            handshake.gone = lambda: self._handshakes.pop(handshake, None)
+        else:
+            self._handshakes.pop(handshake, None)
         if error is None:
             self._node.accept(handshake.channel)
         else:
