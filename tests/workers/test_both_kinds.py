@@ -1,26 +1,45 @@
-"""What holds for workers of every kind: threads and processes."""
+"""What holds for workers of every kind: threads, processes, and those that others start."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from portkit import InvalidPortError, PortMessage, ReplyDroppedError
 from portkit.workers import Worker, WorkerGroup
 from tests.support import PATIENCE, Reports
+from tests.workers.expected import OBEY, Starter, start
 from tests.workers.helpers import Events, run_until
+
+__all__ = ["start"]
 
 pytestmark = [
     pytest.mark.own_thread,
     pytest.mark.usefixtures("folder"),
-    pytest.mark.parametrize("over", ["mach", "message"]),
+    pytest.mark.parametrize("over", ["mach", "message", "socket"]),
 ]
+
+
+class Commands(Starter):
+    """Of the test that runs."""
+
+    current: ClassVar[Starter]
+
+
+@pytest.fixture(autouse=True)
+def _commands(start: Starter) -> None:
+    Commands.current = start
 
 
 def group_of(over: str, count: int = 1, **options: Any) -> WorkerGroup:
     options.setdefault("check_in_timeout", PATIENCE)
-    return WorkerGroup("tests.workers.targets:obey", count=count, over=over, **options)
+    group = WorkerGroup(OBEY, count=count, over=over, **options)
+    if over == "socket":
+        door = str(group.open())
+        for _ in range(count):
+            Commands.current(door, "--no-retry")
+    return group
 
 
 def test_messages_arrive_in_their_order(over: str) -> None:
