@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from portkit import PortError, RunLoop, SocketPort
-from portkit_transports.socket.name_server import SocketPortNameServer
+from portkit_transports.socket import SocketPortNameServer
 from tests.hosts.roles import KEY
 from tests.support import PATIENCE
 

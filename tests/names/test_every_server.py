@@ -23,8 +23,7 @@ from portkit import (
 )
 from portkit.names import NameServer
 from portkit_transports.message import MessagePortNameServer
-from portkit_transports.socket import dns_sd
-from portkit_transports.socket.name_server import SocketPortNameServer
+from portkit_transports.socket import SocketPortNameServer, dns_sd
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.message.fresh_host import fresh_host

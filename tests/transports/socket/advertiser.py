@@ -13,7 +13,7 @@ import sys
 from threading import Thread
 
 from portkit import RunLoop, SocketPort
-from portkit_transports.socket.name_server import SocketPortNameServer
+from portkit_transports.socket import SocketPortNameServer
 
 name, ttl = sys.argv[1:]
 loop = RunLoop.current()

@@ -22,8 +22,7 @@ from portkit import (
     SocketPort,
     TransportError,
 )
-from portkit_transports.socket import PreSharedKey, dns_sd
-from portkit_transports.socket.name_server import SocketPortNameServer
+from portkit_transports.socket import PreSharedKey, SocketPortNameServer, dns_sd
 from portkit_transports.socket.service_record import Service
 from tests.ports.helpers import in_child
 from tests.support import PATIENCE, Reports, eventually

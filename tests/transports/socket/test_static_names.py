@@ -21,8 +21,7 @@ from portkit import (
     SocketPort,
     TransportError,
 )
-from portkit_transports.socket import PreSharedKey
-from portkit_transports.socket.static_names import StaticNameServer
+from portkit_transports.socket import PreSharedKey, StaticNameServer
 from tests.ports.helpers import Background
 from tests.support import PATIENCE
 
