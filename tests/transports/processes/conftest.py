@@ -48,10 +48,10 @@ def certificates(pki: Pki) -> TLSConfig:
     return pki.config()
 
 
-@pytest.fixture(params=WAYS.values(), ids=list(WAYS))
+@pytest.fixture(params=WAYS)
 def way(
     request: pytest.FixtureRequest, tmp_path: Path, certificates: TLSConfig, no_leftovers: None
 ) -> Iterator[Way]:
     """Each of them in turn."""
-    with request.param(tmp_path, certificates) as chosen:
+    with WAYS[request.param](tmp_path, certificates) as chosen:
         yield chosen

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,19 @@ def offer_mach_port(door: str, msgid: int = 0, queue_limit: int = 1024) -> None:
     port.add_no_senders_handler(server.no_senders)
     RunLoop.current().add_port(port)
     Here.way.remote(door).send([port], msgid=msgid, timeout=PATIENCE)
+
+
+def offer_many(door: str, count: int) -> None:
+    """Send as many such ports at once, each of which answers with its number."""
+    for number in range(count):
+        port = ports[f"mach {number}"] = MachPort(partial(_number, number))
+        RunLoop.current().add_port(port)
+    many = [ports[f"mach {number}"] for number in range(count)]
+    Here.way.remote(door).send(many, timeout=PATIENCE)
+
+
+def _number(number: int, message: PortMessage) -> bytes:
+    return b"%d" % number
 
 
 def show_kept(name: str, door: str) -> None:

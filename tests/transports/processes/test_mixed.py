@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +14,13 @@ import pytest
 from portkit import (
     InvalidPortError,
     MachPort,
+    MessageTooLargeError,
     Port,
     ReplyDroppedError,
 )
 from portkit.link.descriptor import Descriptor
 from portkit.link.relay import RELAY_WINDOW
-from portkit_transports.socket import TLSConfig
+from portkit_transports.socket import Limits, TLSConfig
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, Reports, eventually
 from tests.transports.message.fresh_host import fresh_host
@@ -213,8 +214,24 @@ class TestBetweenHosts:
             gc.collect()
             assert kept() is None
 
-    def test_a_descriptor_to_be_relayed_is_reported(
-        self, way: Way, start: Start, reports: Reports, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize(
+        ("ask", "expected"),
+        [
+            (roles.ask_kept_with_descriptor, TypeError),
+            # Of data there may be more where memory is lent.
+            (partial(roles.ask_kept_allocated, size=Limits().message + 1), MessageTooLargeError),
+        ],
+        ids=["descriptor", "large data"],
+    )
+    def test_what_cannot_be_relayed_is_reported(
+        self,
+        way: Way,
+        start: Start,
+        reports: Reports,
+        caplog: pytest.LogCaptureFixture,
+        *,
+        ask: Callable[[str], object],
+        expected: type[Exception],
     ) -> None:
         """Who sent it could; who relays it cannot, and says so. The requester is told."""
         with start() as far, start() as near:
@@ -224,9 +241,9 @@ class TestBetweenHosts:
             far_port.request(msgid=Do.WHO)
             way.remote("unix near").request([far_port], msgid=Do.PORT)
             with pytest.raises(ReplyDroppedError):
-                near.call(roles.ask_kept_with_descriptor, "unix near")
+                near.call(ask, "unix near")
             (error,) = reports.take()
-            assert isinstance(error, TypeError)
+            assert isinstance(error, expected)
             del error
             caplog.clear()  # what is in the frames of a traceback stays as long as that
             assert near.call(roles.ask_kept, "unix near", b"on") == b"on"

@@ -18,11 +18,11 @@ from portkit import (
     ReplyDroppedError,
 )
 from tests.ports.helpers import Background, Recorder
-from tests.support import PATIENCE, LoopThread, eventually
+from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
 from tests.transports.processes import roles
 from tests.transports.processes.child import Child, Start
 from tests.transports.processes.roles import Do
-from tests.transports.processes.ways import Way
+from tests.transports.processes.ways import BETWEEN_HOSTS, Way
 
 
 @pytest.fixture
@@ -92,6 +92,31 @@ class TestPorts:
             assert answer.components == (mach, b"", message, mach)
             assert answer.components[0] is mach
             assert answer.components[2] is message
+
+    def test_a_thousand_of_one_process(self, child: Child, door: Recorder) -> None:
+        """In one message, over one link, and with no descriptor for each."""
+        before = len(open_descriptors())
+        child.call(roles.offer_many, "door", 1000)
+        assert door.wait(1)
+        theirs = door.messages[0].ports
+        for number in (0, 1, 499, 999):
+            assert theirs[number].request(b"?", reply_timeout=PATIENCE).data == b"%d" % number
+        assert len(open_descriptors()) <= before + 6
+        child.kill()
+        assert eventually(lambda: not any(port.is_valid for port in theirs))
+
+    @BETWEEN_HOSTS
+    def test_by_another_connection_come_home_through_us(
+        self, child: Child, way: Way, door: Recorder
+    ) -> None:
+        """A port is known as one's own by the connection on which it was sent; else relayed."""
+        child.call(roles.offer_mach_port, "door")
+        assert door.wait(1)
+        (theirs,) = door.messages[0].ports
+        way.remote("them").request([theirs], msgid=Do.PORT)
+        assert not child.call(roles.first_is_own, "them", "mach")
+        child.call(roles.send_to_kept, "them", 10)
+        assert eventually(lambda: len(child.call(roles.kept, "mach")) == 10)
 
     def test_a_mach_port_serves_another_process(self, child: Child, way: Way) -> None:
         with LoopThread() as thread, MachPort(Recorder(b"from here")) as port:

@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+import pytest
+
 from portkit import MessagePort, Port, SocketPort, connect_port
 from portkit.local_port import LocalPort
 from portkit_transports.socket import TLSConfig
+
+BETWEEN_HOSTS = pytest.mark.parametrize("way", ["socket", "tls"], indirect=True)
+"""Marks a test of what is so between hosts only."""
 
 
 class Way(Protocol):
