@@ -98,7 +98,7 @@ class MainSide:
         assert self.network is not None, "it is there before the worker"
         words = (message.data or b"").decode().split()
         if message.msgid == CHECK_IN:
-            print(f"a worker checks in from {message.sender.host}, {words[0]} messages in doubt")
+            print(f"a worker checks in from {message.sender.host}; messages in doubt: {words[0]}")
             (self.worker,) = message.ports
             self.worker.add_invalidation_handler(lambda _: self.worker_gone())
             self.give_work()
