@@ -98,9 +98,13 @@ class Import:
         try:
             return self.link.sending.post_many(self, envelopes, timeout)
         except BecameInvalidError as error:
-            explained = self.link.explained(error)
-            explained.accepted = error.accepted
-            raise explained from None
+            raise self._explained(error) from None
+
+    def _explained(self, error: BecameInvalidError) -> BecameInvalidError:
+        # Not in post_many: its frame would hold the error that holds the frame, and the right.
+        explained = self.link.explained(error)
+        explained.accepted = error.accepted
+        return explained
 
     def allocate(self, size: int) -> memoryview:
         """A buffer in memory that the peer will see."""

@@ -15,7 +15,7 @@ from portkit_transports.socket.addressed_right import ConnectionEvent, node_of
 from portkit_transports.socket.backoff import Backoff
 from portkit_transports.socket.port import SETTINGS
 from portkit_transports.socket.remote_socket_port import RemoteSocketPort
-from tests.support import LoopThread, eventually
+from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.socket.proxy import Proxy
 
 SOON = Backoff(initial=0.01, maximum=0.05)
@@ -81,6 +81,10 @@ class Ends:
     def watch(self, handle: Port) -> Watch:
         """What becomes of the handle."""
         return Watch(handle, self._loop)
+
+    def settle(self) -> None:
+        """Have all been told of what is to be told of by now."""
+        self._loop.perform_and_wait(lambda: None, timeout=PATIENCE)
 
     def serve(self, delegate: Any, address: Any = ("127.0.0.1", 0), **options: Any) -> SocketPort:
         """A port on a loop of its own."""
