@@ -264,7 +264,8 @@ class Decoder:
             table = ENTRY_SIZE * (limits.components + 1)
             most = PART_HEAD + MESSAGE_SIZE + table + limits.message
         if length > most:
-            raise ProtocolError(f"a frame of {length} bytes is over the limit of {most}")
+            hint = "" if self.greeted else ": see whether the peer is a port of portkit"
+            raise ProtocolError(f"a frame of {length} bytes is over the limit of {most}{hint}")
 
     def _table(self, frame: memoryview, flags: int, count: int) -> list[bytes | Entry]:
         """The parts of a message that has a table; their lengths add up to the frame's."""

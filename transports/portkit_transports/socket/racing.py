@@ -36,12 +36,12 @@ class Race:
         loop: RunLoop,
         connected: Connected,
     ) -> None:
-        self._left = list(reversed(places))
+        self._left = list(reversed(list(enumerate(places))))
         self._options = options
         self._loop = loop
         self._connected: Connected | None = connected
-        self._running: dict[DescriptorSource, socket.socket] = {}
-        self._error: OSError | None = None
+        self._running: dict[DescriptorSource, tuple[int, socket.socket]] = {}
+        self._errors: dict[int, OSError] = {}
         self._timer: Timer | None = None
 
     def start(self) -> None:
@@ -51,20 +51,22 @@ class Race:
     def _try_next(self) -> None:
         self._stop_timer()
         while self._left and self._connected is not None:
-            if self._attempt(self._left.pop()):
+            if self._attempt(*self._left.pop()):
                 if self._left:
                     self._timer = self._loop.call_later(NEXT_ATTEMPT, self._try_next)
                 return
         if not self._running and self._connected is not None:
             connected, self._connected = self._connected, None
-            connected(self._error or OSError(errno.EHOSTUNREACH, "no address"))
+            # The first address is the one that was meant first, whichever failed first.
+            first = min(self._errors, default=-1)
+            connected(self._errors.get(first, OSError(errno.EHOSTUNREACH, "no address")))
 
-    def _attempt(self, place: Place) -> bool:
+    def _attempt(self, index: int, place: Place) -> bool:
         """Whether it goes on; False where it has failed at once."""
         try:
             attempt = socket.socket(place.family, socket.SOCK_STREAM)
         except OSError as error:
-            self._note(error)
+            self._note(index, error)
             return False
         try:
             attempt.setblocking(False)
@@ -75,21 +77,21 @@ class Race:
             pass
         except OSError as error:
             attempt.close()
-            self._note(error)
+            self._note(index, error)
             return False
         source = DescriptorSource(attempt, lambda source, _: self._answered(source), read=False)
         source.watch(read=False, write=True)
-        self._running[source] = attempt
+        self._running[source] = index, attempt
         self._loop.add_source(source)
         return True
 
     def _answered(self, source: DescriptorSource) -> None:
-        attempt = self._running.pop(source)
+        index, attempt = self._running.pop(source)
         source.invalidate()
         status = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if status:
             attempt.close()
-            self._note(OSError(status, os.strerror(status)))
+            self._note(index, OSError(status, os.strerror(status)))
             self._try_next()
             return
         connected = self._connected
@@ -97,16 +99,16 @@ class Race:
         if connected is not None:
             connected(attempt)
 
-    def _note(self, error: OSError) -> None:
-        # The first address is the one that was meant first.
-        self._error = self._error or OSError(error.errno, error.strerror or str(error))
+    def _note(self, index: int, error: OSError) -> None:
+        # A new one: that which was raised holds on to where it went.
+        self._errors[index] = OSError(error.errno, error.strerror or str(error))
 
     def cancel(self) -> None:
         """Give all attempts up."""
         self._connected = None
         self._stop_timer()
         while self._running:
-            source, attempt = self._running.popitem()
+            source, (_, attempt) = self._running.popitem()
             source.invalidate()
             attempt.close()
 

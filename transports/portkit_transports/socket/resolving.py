@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any, NamedTuple, TypeAlias
 
 from portkit import _thread
-from portkit.errors import LoopEndedError, NameNotFoundError, PortError
+from portkit.errors import LoopEndedError, NameNotFoundError, PortError, TransportError
 from portkit.runloop import RunLoop
 
 
@@ -36,9 +36,14 @@ def resolve(host: str, port: int, loop: RunLoop, resolved: Resolved) -> None:
     try:
         places = _places(host, port, socket.AI_NUMERICHOST)
     except (OSError, ValueError):  # no address; what is no name either is found there
-        Thread(
+        look_up = Thread(
             target=_look_up, args=(host, port, loop, resolved), name="portkit lookup", daemon=True
-        ).start()
+        )
+        try:
+            look_up.start()
+        except RuntimeError as error:  # the system has no more threads
+            why = f"{error}; end what is not needed, or give its IP address"
+            loop.perform(resolved, TransportError(f"the host {host!r} is not looked up: {why}"))
     else:
         loop.perform(resolved, places)
 
