@@ -123,7 +123,7 @@ def test_what_differs_is_another_port(ends: Ends, pki: Pki) -> None:
         SocketPort.remote("127.0.0.1", 7000, key=KEY),
         SocketPort.remote("127.0.0.1", 7000, reconnect=SOON),
         SocketPort.remote("127.0.0.1", 7000, port_id=b"p" * 16),
-        SocketPort.remote("127.0.0.1", 7000, settings=Settings()),
+        SocketPort.remote("127.0.0.1", 7000, settings=Settings(max_links=3)),
         SocketPort.remote("127.0.0.1", 7000, options=[(1, 9, 1)]),
     ]
     assert len({plain, *others}) == 1 + len(others)

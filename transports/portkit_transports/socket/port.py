@@ -182,10 +182,10 @@ class SocketPort(LocalPort):
 
     def __del__(self) -> None:
         # May run inside anything on any thread: the service thread closes the socket.
-        if self._generation != _fork.generation or self._mailbox.closed:
-            return
         listener = self._listener
-        if listener is not None:
+        if listener is None or self._generation != _fork.generation:
+            return
+        if not self._mailbox.closed:
             warnings.warn(
                 f"{self!r} was dropped while it listened: call invalidate()",
                 ResourceWarning,

@@ -43,7 +43,10 @@ class Security(NamedTuple):
         """
         if tls is not None and not isinstance(tls, TLSConfig):
             raise TypeError(f"tls is a TLSConfig, not {type(tls).__name__}")
-        keys = () if key is None else (key,) if isinstance(key, PreSharedKey) else tuple(key)
+        if key is None:
+            keys: tuple[PreSharedKey, ...] = ()
+        else:
+            keys = tuple(key) if isinstance(key, Sequence) else (key,)
         for one in keys:
             if not isinstance(one, PreSharedKey):
                 raise TypeError(f"key is a PreSharedKey, or several, not {type(one).__name__}")
