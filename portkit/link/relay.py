@@ -66,7 +66,7 @@ class Relay:
                 if type(reply_port) is ReplyPort:
                     reply_port.fail(BecameInvalidError(str(error)))
                 elif self._port.is_valid:  # else whoever sent it is told of the end
-                    logger.warning("a message to %r may be lost: %s", self._port, error)
+                    logger.warning("a message to %r may be lost: %s", self._port, str(error))
             except Exception as error:
                 if type(reply_port) is ReplyPort:
                     reply_port._drop()

@@ -433,7 +433,7 @@ class AddressedRight:
         def go_on() -> None:
             if pause is not None:
                 if is_first:
-                    logger.warning("%s; trying again", error)
+                    logger.warning("%s; trying again", str(error))
                 self._dial(pause)
             elif ends:
                 self._end(str(error))
@@ -465,7 +465,8 @@ class AddressedRight:
         if type(reply_port) is ReplyPort:
             reply_port.fail(BecameInvalidError(str(error)))
         else:
-            logger.warning("a message to %s could not be sent: %s", self.destination, error)
+            # As text: whoever keeps the log's records would keep the frames of the error, and this.
+            logger.warning("a message to %s could not be sent: %s", self.destination, str(error))
 
     def _ring(self) -> None:
         with self._lock:
