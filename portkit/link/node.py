@@ -39,8 +39,8 @@ class Settings(NamedTuple):
         max_handshakes_per_host: of these, from one IP address.
         max_rights: ports that one peer may open by address.
         greeting_timeout: seconds in which a new connection must have been greeted.
-        heartbeat: seconds of silence after which a peer counts as dead; None for channels whose
-            end the kernel tells.
+        heartbeat: seconds of silence after which a peer counts as dead; None for never. On one host
+            it is not looked at: there the kernel tells of a peer's end.
         unread_limit: bytes of answers and other frames, for which senders do not wait, that may
             lie unread by a peer before it loses its link.
     """
@@ -56,7 +56,7 @@ class Settings(NamedTuple):
     max_handshakes_per_host: int = 128
     max_rights: int = 1 << 16
     greeting_timeout: float = 5.0
-    heartbeat: float | None = None
+    heartbeat: float | None = 10.0
     unread_limit: int = 1 << 28
 
 

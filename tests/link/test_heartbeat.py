@@ -53,7 +53,7 @@ def test_a_peer_that_takes_what_is_sent_lives(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_one_side_may_do_without() -> None:
-    with Pair(Settings(), QUICK) as pair, MachPort() as port:
+    with Pair(Settings(heartbeat=None), QUICK) as pair, MachPort() as port:
         handle = pair.open(port)
         read = pair.left.incoming.bytes_read
         assert eventually(lambda: pair.left.incoming.bytes_read > read + 32)

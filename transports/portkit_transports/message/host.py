@@ -75,7 +75,9 @@ class Host:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.directory: Directory = Directory()
-        self.node: Node = Node(settings or Settings(), find=self._find, admits=_refusal)
+        # A process that is only stopped is not dead, and of the others the kernel tells.
+        settings = (settings or Settings())._replace(heartbeat=None)
+        self.node: Node = Node(settings, find=self._find, admits=_refusal)
         self._lock = Lock()
         self._dialling = Lock()
         self._listener: Listener | None = None

@@ -26,8 +26,8 @@ from portkit_transports.socket.security import Security
 from portkit_transports.socket.shared_key import PreSharedKey
 from portkit_transports.socket.tls import TLSConfig
 
-SETTINGS = Settings(heartbeat=10.0)
-"""What is allowed where nothing else is said. A peer that is silent for 10 s counts as dead."""
+SETTINGS = Settings()
+"""What is allowed where nothing else is said."""
 _BACKLOG = 512
 
 
