@@ -14,12 +14,14 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import ifaddr
 import pytest
 from zeroconf import ServiceInfo, Zeroconf
 
 from portkit import NameInUseError, TransportError
 from portkit_transports.socket import dns_sd
 from portkit_transports.socket.dns_sd import Responder
+from portkit_transports.socket.multicast import find_interfaces, nearest, own_addresses
 from portkit_transports.socket.service_record import SERVICE_TYPE, Service, instance_of, label_of
 from tests.ports.helpers import Background, in_child
 from tests.support import PATIENCE, eventually
@@ -406,3 +408,43 @@ import portkit_transports.socket.multicast
             check=False,
         )
         assert "pip install 'portkit[discovery]'" in done.stderr
+
+
+class TestAddresses:
+    """A machine with a network, and the bridge that every machine with containers has."""
+
+    @pytest.fixture(autouse=True)
+    def _adapters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def adapter(name: str, index: int, *ips: tuple[Any, int]) -> ifaddr.Adapter:
+            return ifaddr.Adapter(name, name, [ifaddr.IP(ip, n, name) for ip, n in ips], index)
+
+        adapters = [
+            adapter("lo", 1, ("127.0.0.1", 8), (("::1", 0, 0), 128)),
+            adapter("bridge", 2, ("172.17.0.1", 16)),
+            adapter("eth0", 3, ("192.168.1.2", 24), (("fe80::2", 0, 3), 64)),
+        ]
+        monkeypatch.setattr(ifaddr, "get_adapters", lambda: adapters)
+
+    @pytest.mark.parametrize(
+        ("addresses", "best"),
+        [
+            (["172.17.0.1", "192.168.1.5"], "192.168.1.5"),
+            (["10.0.0.1", "192.168.1.5"], "192.168.1.5"),
+            (["2001:db8::1", "fe80::5%3"], "fe80::5%3"),
+            (["10.0.0.1", "10.0.0.2"], "10.0.0.1"),
+            (["172.17.0.1", "192.168.1.2"], "172.17.0.1"),
+            (["127.0.0.1"], "127.0.0.1"),
+        ],
+    )
+    def test_the_nearest(self, addresses: list[str], best: str) -> None:
+        assert nearest(addresses) == best
+
+    def test_of_all_interfaces(self) -> None:
+        assert own_addresses(None, v4=True, v6=False) == ["172.17.0.1", "192.168.1.2"]
+        assert own_addresses(None, v4=False, v6=True) == ["fe80::2"]
+        assert own_addresses(["eth0"], v4=True, v6=True) == ["192.168.1.2", "fe80::2"]
+        assert own_addresses(["127.0.0.1"], v4=True, v6=True) == ["127.0.0.1"]
+
+    def test_interfaces_as_the_library_wants_them(self) -> None:
+        assert find_interfaces(["eth0", "127.0.0.1", "eth0"]) == ["192.168.1.2", 3, "127.0.0.1"]
+        assert find_interfaces(["lo"]) == ["127.0.0.1"]

@@ -120,17 +120,20 @@ def own_addresses(interfaces: Sequence[str] | None, *, v4: bool, v6: bool) -> li
 
 
 def nearest(addresses: Sequence[str]) -> str:
-    """That of the addresses which lies in a network of this machine; else the first."""
-    networks = [
-        ip_network(f"{_text_of(ip)}/{ip.network_prefix}", strict=False)
-        for adapter in ifaddr.get_adapters()
-        for ip in adapter.ips
+    """That of a port's addresses at which to try it.
+
+    It lies in a network of this machine, and is none of its own if another does: bridges of
+    containers have the same address on every machine.
+    """
+    own = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    networks = [ip_network(f"{_text_of(ip)}/{ip.network_prefix}", strict=False) for ip in own]
+    near = [
+        address
+        for address in addresses
+        if any(ip_address(address) in network for network in networks)
     ]
-    for address in addresses:
-        parsed = ip_address(address)
-        if any(parsed.version == network.version and parsed in network for network in networks):
-            return address
-    return addresses[0]
+    others = set(near).difference([_text_of(ip) for ip in own])
+    return next((address for address in near if address in others), [*near, *addresses][0])
 
 
 def _text_of(ip: ifaddr.IP) -> str:
