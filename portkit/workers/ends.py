@@ -68,14 +68,15 @@ class Ends:
         while self._waiting:
             ended = self._waiting[0]
             worker, ending = ended
-            if worker._main_port is not None:
+            main_port = worker._main_port
+            if main_port is not None:
                 # What it sent before its end comes before the news of its end.
-                if worker._main_port.pending:
+                if main_port.pending:
                     self._wake()  # goes on from here where on_message runs the loop
-                    deliver_waiting(worker._main_port)
-                worker._main_port.invalidate()
-            if ended in self._waiting:
-                self._waiting.remove(ended)
+                    deliver_waiting(main_port)
+                main_port.invalidate()  # not worker's: it may be back, and have another
+            if self._waiting and self._waiting[0] is ended:
+                self._waiting.popleft()
                 self._lose(worker, ending)
 
 

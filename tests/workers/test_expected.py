@@ -294,6 +294,32 @@ def test_a_place_that_was_given_away_is_not_given_back(guests: Any) -> None:
         assert b"all places of this group are taken" in (refusal.data or b"")
 
 
+def test_a_worker_that_is_back_before_its_last_message_is_handled(guests: Any) -> None:
+    """Its handler runs the loop, which gives the place away; that of the next is not harmed."""
+    events = Events()
+    second = guests()
+    answers: list[PortMessage] = []
+
+    def on_message(worker: Worker, message: PortMessage) -> None:
+        events.message(worker, message)
+        if message.data == b"last":
+            answers.append(second.knock(group))
+
+    group = message_group(on_message=on_message, on_worker_lost=events.worker_lost)
+    with started(group):
+        first = guests()
+        (main, _) = first.knock(group).ports
+        main.send(b"last")
+        first.close()
+        run_until(lambda: answers)
+        assert group.workers[0].restarts == 1
+        assert group.workers[0].is_alive
+        (main, _) = answers[0].ports
+        beside(lambda: main.send(b"of the next"))
+        run_until(lambda: len(events.all) == 3)
+    assert [data for _, data in events.all[:3]] == [b"last", None, b"of the next"]
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
