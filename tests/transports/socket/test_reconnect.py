@@ -186,6 +186,7 @@ def test_after_so_many_failures_the_handle_ends_once(
     handle.connect()
     with caplog.at_level(logging.WARNING):
         proxy.refuse()
+        assert eventually(lambda: not handle.is_connected)
         with pytest.raises(InvalidPortError, match=r"gone: .*refused"):
             handle.send(b"x", timeout=PATIENCE)
         assert eventually(lambda: watch.ended and other_watch.ended)
