@@ -214,6 +214,20 @@ class RemotePort(Port):
 
     # For links that this port travels over.
 
+    def another(self) -> RemotePort:
+        """One more handle to the right, with an end of its own.
+
+        Raises:
+            InvalidPortError: this one was invalidated.
+        """
+        right = self._right
+        if right is None:
+            raise InvalidPortError("this handle was invalidated: get another one")
+        return self._twin(right)
+
+    def _twin(self, right: Right) -> RemotePort:
+        return RemotePort(right)
+
     def prepare_to_travel(self) -> None:
         """Find out where the port is, which may take a connection; without any lock."""
         right = self._right

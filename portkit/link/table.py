@@ -78,6 +78,8 @@ class RightsTable:
         if found is not None:
             found.handed += 1
             return Entry(Part.MINE, 0, found.number, 0)
+        if isinstance(port, RemotePort):
+            port = port.another()  # the peer's right does not end with the handle that was sent
         number = next(self._export_numbers)
         export = Export(self._link, number, port)
         if not port._add_sender(export):  # type: ignore[attr-defined]
@@ -109,7 +111,7 @@ class RightsTable:
         """The port of this side that the peer sent home."""
         export = self.exports.get(number)
         if export is not None and (port := export.port) is not None:
-            return port
+            return port.another() if isinstance(port, RemotePort) else port
         self.check_handed_out(number)
         return dead_port()
 

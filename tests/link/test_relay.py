@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -53,11 +54,13 @@ def test_an_end_found_out_while_a_run_is_sent_on(
     with MachPort() as port, MachPort() as other:
         target = far.open(port)
         relayed = near.across(target)
+        (own,) = [export.port for export in near.left.table.exports.values() if export._relay]
+        assert own is not None
         came: list[object] = []
 
         def post(handle: RemotePort, *args: Any) -> None:
             came.append(args)
-            target.invalidate()
+            own.invalidate()
             raise InvalidPortError("it ended just now")
 
         with monkeypatch.context() as patch:
@@ -69,3 +72,39 @@ def test_an_end_found_out_while_a_run_is_sent_on(
         assert other.receive(PATIENCE).data == b"the link lives"
         assert not near.left.is_closed
         assert not near.right.is_closed
+
+
+class TestHandles:
+    """What was sent is a right: a handle to it may end, and the right goes on."""
+
+    @pytest.mark.parametrize("how", ["invalidated", "dropped"])
+    def test_that_were_sent_may_go(self, near: Pair, far: Pair, how: str) -> None:
+        with MachPort() as port:
+            gone: list[object] = []
+            port.add_no_senders_handler(gone.append)
+            sent = far.across(port)
+            relayed = near.across(sent)
+            if how == "invalidated":
+                sent.invalidate()
+            del sent
+            gc.collect()
+            relayed.send(b"1", timeout=PATIENCE)
+            assert port.receive(PATIENCE).data == b"1"
+            assert relayed.is_valid
+            assert not gone
+
+    def test_that_came_home_may_go(self, near: Pair, far: Pair) -> None:
+        """Each is the receiver's own."""
+        with MachPort() as port, MachPort() as here:
+            sent = far.open(port)
+            relayed = near.across(sent)
+            # Back to the side that relays.
+            there = near.across(here)
+            there.send([relayed, relayed], timeout=PATIENCE)
+            one, other = here.receive(PATIENCE).ports
+            assert one == other == sent
+            one.invalidate()
+            assert other.is_valid
+            for handle in (other, sent, relayed):
+                handle.send(b"goes on", timeout=PATIENCE)
+                assert port.receive(PATIENCE).data == b"goes on"

@@ -11,7 +11,7 @@ from portkit import _fork
 from portkit.address import Address
 from portkit.errors import InvalidPortError, NameNotFoundError
 from portkit.link import service
-from portkit.link.remote_port import RemotePort
+from portkit.link.remote_port import RemotePort, Right
 from portkit.link.rights import Export
 from portkit.local_port import LocalPort
 from portkit.names import check_name
@@ -176,6 +176,7 @@ class NamedPort(RemotePort):
 
     Args:
         name: looked up when the handle is first used.
+        right: to the port of that name, if there is a handle already.
 
     Raises:
         TypeError, ValueError: it can be no name.
@@ -183,8 +184,8 @@ class NamedPort(RemotePort):
 
     __slots__ = ("_name",)
 
-    def __init__(self, name: str) -> None:
-        super().__init__(NamedRight.of(check_name(name)))
+    def __init__(self, name: str, right: Right | None = None) -> None:
+        super().__init__(NamedRight.of(check_name(name)) if right is None else right)
         self._name = name
 
     @property
@@ -196,3 +197,6 @@ class NamedPort(RemotePort):
     def address(self) -> Address:
         """``message:NAME``."""
         return Address(scheme="message", target=self._name)
+
+    def _twin(self, right: Right) -> NamedPort:
+        return NamedPort(self._name, right)

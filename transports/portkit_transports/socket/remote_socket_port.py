@@ -9,7 +9,7 @@ from portkit._arguments import check_timeout
 from portkit._handlers import Handler
 from portkit.address import Address
 from portkit.link import service
-from portkit.link.remote_port import RemotePort
+from portkit.link.remote_port import RemotePort, Right
 from portkit.runloop import RunLoop
 from portkit_transports.socket.addressed_right import AddressedRight, ConnectionEvent
 from portkit_transports.socket.dialling import Destination
@@ -23,12 +23,13 @@ class RemoteSocketPort(RemotePort):
 
     Args:
         destination: the address, and how to get there.
+        right: to the port there, if there is a handle already.
     """
 
     __slots__ = ("_connection_handlers", "_destination")
 
-    def __init__(self, destination: Destination) -> None:
-        super().__init__(AddressedRight.of(destination))
+    def __init__(self, destination: Destination, right: Right | None = None) -> None:
+        super().__init__(AddressedRight.of(destination) if right is None else right)
         self._destination = destination
         self._connection_handlers: list[Handler] = []
 
@@ -85,3 +86,6 @@ class RemoteSocketPort(RemotePort):
         for handler in self._connection_handlers:
             handler.perform(self, service.loop(), event)
         return bool(self._connection_handlers)
+
+    def _twin(self, right: Right) -> RemoteSocketPort:
+        return RemoteSocketPort(self._destination, right)
