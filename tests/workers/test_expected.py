@@ -38,6 +38,10 @@ __all__ = ["certs", "start"]
 pytestmark = [pytest.mark.own_thread, pytest.mark.usefixtures("folder")]
 
 
+MESSAGE = pytest.mark.parametrize("way", ["message"], indirect=True)
+TLS = pytest.mark.parametrize("way", ["tls"], indirect=True)
+
+
 @pytest.fixture(params=["message", "tls"])
 def way(request: pytest.FixtureRequest, certs: Path) -> Way:
     """How workers come: as name in the user's own folder, or over TCP."""
@@ -114,15 +118,23 @@ def test_workers_that_run_something_else_are_refused(
     assert len(caught()) == 1
 
 
+@MESSAGE
 def test_not_all_came_in_time(start: Starter, way: Way) -> None:
-    group = way.group(2, check_in_timeout=4.0)
+    group = way.group(2, check_in_timeout=2.0)
     command = start(*once(way, group))
-    with pytest.raises(CheckInTimeoutError, match=r"did not check in within 4.0 s .[12] of 2"):
+    with pytest.raises(CheckInTimeoutError, match=r"did not check in within 2.0 s .[12] of 2"):
         group.start()
     assert command.ended()[0] in {0, 1}  # told to end, or it came too late
 
 
-@pytest.mark.parametrize("how", ["killed", "raised", "left", "interrupted", "unreachable"])
+@pytest.mark.parametrize(
+    ("way", "how"),
+    [
+        *(("message", "killed"), ("message", "left"), ("message", "interrupted")),
+        *(("tls", "killed"), ("tls", "raised"), ("tls", "unreachable")),
+    ],
+    indirect=["way"],
+)
 def test_a_lost_worker_is_told_and_its_place_is_free_again(
     start: Starter, way: Way, how: str
 ) -> None:
@@ -176,6 +188,7 @@ def test_a_lost_worker_is_told_and_its_place_is_free_again(
     assert other.ended() == (0, [])
 
 
+@TLS
 def test_a_worker_that_is_lost_while_others_are_waited_for(start: Starter, way: Way) -> None:
     events = Events()
     group = way.group(2, on_worker_lost=events.worker_lost)
@@ -196,6 +209,7 @@ def test_a_worker_that_is_lost_while_others_are_waited_for(start: Starter, way: 
     thread.join()
 
 
+@MESSAGE
 def test_without_a_callback_the_loss_is_reported(
     start: Starter, way: Way, reports: Reports
 ) -> None:
