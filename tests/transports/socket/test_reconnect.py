@@ -20,6 +20,7 @@ from portkit import (
     SocketPort,
 )
 from portkit.link.node import Settings
+from portkit.link.rights import Import
 from portkit_transports.socket.addressed_right import AddressedRight
 from portkit_transports.socket.backoff import Backoff
 from portkit_transports.socket.dialling import Dialling
@@ -531,3 +532,29 @@ def right_of(handle: Any) -> AddressedRight:
     right = handle._right
     assert isinstance(right, AddressedRight)
     return right
+
+
+def test_none_is_kept_between_the_first_message_and_the_connection_that_it_waited_for(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    handle = ends.remote(ends.serve(server), reconnect=SOON)
+    again: list[BaseException | None] = []
+    post = Import.post
+
+    def meanwhile(self: Import, envelope: Any, timeout: float | None) -> None:
+        post(self, envelope, timeout)
+        if not again:
+            again.append(None)
+            try:
+                handle.send(b"2", timeout=0)
+            except SendTimeoutError as error:
+                again[0] = error.with_traceback(None)
+
+    monkeypatch.setattr(Import, "post", meanwhile)
+    handle.send(b"1", timeout=0)
+    assert eventually(lambda: again and handle.is_connected)
+    assert isinstance(again[0], SendTimeoutError)
+    handle.send(b"3")
+    assert server.wait(2)
+    assert server.kept == [b"1", b"3"]

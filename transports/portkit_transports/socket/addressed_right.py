@@ -356,20 +356,28 @@ class AddressedRight:
         right = self._opening
         if right is None or not right.is_confirmed or not right.is_alive:
             return  # its end is told in another way
-        with self._lock:
-            first, self._first, self._keeping = self._first, None, None
-        if first is not None:
+        was_connected = False
+        while True:
+            with self._lock:
+                first = self._first  # which stays, so that none is kept before this is published
+                if first is None:
+                    self._keeping = None
+                    if self._opening is not right:
+                        return
+                    self._requests = Requests()  # first: see post
+                    self._opening, self._right = None, right
+                    self._failed = 0
+                    was_connected, self._was_connected = self._was_connected, True
+                    break
             try:
                 right.post(first, 0)
             except (PortError, TypeError) as error:
+                if type(error) is InvalidPortError and _has_ended(right):
+                    return  # nothing was sent: it waits for the next connection
                 self._first_lost(first, error)
-        with self._lock:
-            if self._opening is not right:
-                return
-            self._requests = Requests()  # first: see post
-            self._opening, self._right = None, right
-            self._failed = 0
-            was_connected, self._was_connected = self._was_connected, True
+            with self._lock:
+                if self._first is first:
+                    self._first = None
         self._ring()
         if was_connected:
             logger.info("%s is connected again", self.destination)
