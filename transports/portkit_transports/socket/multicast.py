@@ -30,11 +30,11 @@ try:
         current_time_millis,
     )
     from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
-except ImportError as error:
+except ImportError as _error:
     raise TransportError(
         "names on the network need the library zeroconf: pip install 'portkit[discovery]', "
         "or use StaticNameServer"
-    ) from error
+    ) from _error
 
 __all__ = [
     "AsyncServiceInfo",

@@ -65,7 +65,7 @@ class FixedNames(Source):
     """
 
     def __init__(self, names: Mapping[str, str | Address], where: str) -> None:
-        self.where = where
+        self.where: str = where
         self._places = places_of(names, where)
 
     def places(self) -> Places:
@@ -92,11 +92,11 @@ class NamesFile(Source):
         ValueError: it does not hold names.
     """
 
-    can_change = True
+    can_change: bool = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path).expanduser().absolute()
-        self.where = str(self._path)
+        self.where: str = str(self._path)
         self._signature = self._look()
         self._places = self._read()
 
