@@ -118,9 +118,10 @@ class TestPorts:
         assert eventually(lambda: owner.call(roles.is_abandoned, "mach"))
 
     def test_are_left_when_who_had_them_is_killed(
-        self, owner: Child, user: Child, port: Port
+        self, owner: Child, user: Child, port: Port, ends: tuple[str, str]
     ) -> None:
-        port.invalidate()
+        port.invalidate()  # our handle: the user's stays
+        assert user.call(roles.ask_kept, ends[1], b"on") == b"on"
         assert not owner.call(roles.is_abandoned, "mach")
         user.kill()
         assert eventually(lambda: owner.call(roles.is_abandoned, "mach"))
