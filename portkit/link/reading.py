@@ -76,7 +76,10 @@ class Reading:
                 waiter.drain()
             else:
                 waiter.armed = None  # awake, and about to look: nobody need ring
-                link.read()
+                # To come back at once where another thread reads would keep that from being done.
+                link.incoming.read(
+                    wait=_OTHERS_TURN if timeout is None else min(timeout, _OTHERS_TURN)
+                )
 
     def leave(self, waiter: Waiter) -> None:
         """The wait is over: pass the role on, if this thread had it."""
