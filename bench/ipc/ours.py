@@ -6,7 +6,7 @@ import importlib
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from bench.ipc.address import Address, Network
@@ -39,10 +39,13 @@ def port_class(network: Network = "ipc") -> Any:
 
 
 def _options(address: Address, name: str) -> dict[str, Any]:
-    if address.network != "tls":
-        return {}
-    config = importlib.import_module("portkit_transports.socket.tls").TLSConfig
-    return {"tls": config.from_folder(address.path, name)}
+    return {"tls": _tls(address.path, name)} if address.network == "tls" else {}
+
+
+@cache
+def _tls(folder: str, name: str) -> Any:
+    """Kept, as a program keeps it: then the files are read once."""
+    return importlib.import_module("portkit").TLSConfig.from_folder(folder, name)
 
 
 def serve(address: Address, control: Control, delegate: Any, **options: Any) -> None:
