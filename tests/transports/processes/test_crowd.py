@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import ExitStack
 
 import pytest
 
+from tests.support import PATIENCE
 from tests.transports.processes import crowd
 from tests.transports.processes.child import Start
 
@@ -31,3 +33,16 @@ def test_everything_arrives_in_order(start: Start) -> None:
         took = time.monotonic() - begin
     assert results == [(0, [])] * _SIZE
     print(f"{each * _SIZE * (_SIZE - 1)} messages in {took:.1f} s")
+
+
+def test_one_of_them_is_killed(start: Start) -> None:
+    """What the others send to each other arrives, in order."""
+    with ExitStack() as stack:
+        members = [stack.enter_context(start()) for _ in range(_SIZE)]
+        for index, member in enumerate(members):
+            member.call(crowd.join, index, _SIZE, 1000, _SIZE - 1)
+        for member in members:
+            member.begin(crowd.play, PATIENCE)
+        results = [member.result() for member in members[:-1]]
+        assert results == [(0, [])] * (_SIZE - 1)
+        assert members[-1].process.wait(PATIENCE) == -signal.SIGKILL
