@@ -123,10 +123,11 @@ def check_in(
     ports = answer.ports
     if answer.msgid != ACCEPTED or not ports:
         raise ProtocolError(f"what answers there is no group's door: it says {answer!r}")
-    farewell = ports[1] if len(ports) > 1 else None
+    main, *others = ports
+    farewell = others[0] if others else None
     if answer.data is None:
-        return Acceptance(ports[0], farewell, None)
+        return Acceptance(main, farewell, None)
     try:
-        return Acceptance(ports[0], farewell, Place.model_validate_json(answer.data))
+        return Acceptance(main, farewell, Place.model_validate_json(answer.data))
     except ValidationError as error:
         raise ProtocolError(f"the group's answer is wrong: {first_fault(error)}") from error
