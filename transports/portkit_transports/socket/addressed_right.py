@@ -259,7 +259,7 @@ class AddressedRight:
                 return found
             self._dial()
             if timeout is not None and timeout <= 0:
-                if first is None or self._first is not None or cost(first[1]) > FIRST_WINDOW:
+                if first is None or self._keeping is not None or cost(first[1]) > FIRST_WINDOW:
                     raise SendTimeoutError(self._not_connected("yet"))
                 self._first = first
                 self._keeping = self  # it was accepted: handles may go, it may not
@@ -359,9 +359,9 @@ class AddressedRight:
         was_connected = False
         while True:
             with self._lock:
-                first = self._first  # which stays, so that none is kept before this is published
+                first, self._first = self._first, None
                 if first is None:
-                    self._keeping = None
+                    self._keeping = None  # not before: else another is kept, and stays
                     if self._opening is not right:
                         return
                     self._requests = Requests()  # first: see post
@@ -373,11 +373,9 @@ class AddressedRight:
                 right.post(first, 0)
             except (PortError, TypeError) as error:
                 if type(error) is InvalidPortError and _has_ended(right):
-                    return  # nothing was sent: it waits for the next connection
+                    self._first = first  # nothing was sent: it waits for the next connection
+                    return
                 self._first_lost(first, error)
-            with self._lock:
-                if self._first is first:
-                    self._first = None
         self._ring()
         if was_connected:
             logger.info("%s is connected again", self.destination)
@@ -555,9 +553,10 @@ def _linger() -> None:
     # Before the links' own linger, as it was registered after that.
     deadline = monotonic() + _LINGER
     for right in list(AddressedRight._known.values()):
-        while (first := right._first) is not None:
+        while right._keeping is not None:
             if monotonic() >= deadline:
-                right._first_lost(first, BecameInvalidError("the process ended before"))
+                if right._first is not None:
+                    right._first_lost(right._first, BecameInvalidError("the process ended before"))
                 break
             sleep(_MOMENT)
 
