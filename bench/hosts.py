@@ -47,7 +47,7 @@ def _benchmarks(network: Network) -> tuple[Benchmark, ...]:
         replace(tables.one_way(), pinnings=(False,)),
         replace(tables.batches(), pinnings=(False,)),
         replace(tables.large(1, size=50), pinnings=(False,)),
-        replace(tables.large(64, size=3), pinnings=(False,)),
+        replace(tables.large(64, size=2), pinnings=(False,)),
         replace(tables.connections(), pinnings=(False,)),
     )
     return (
@@ -76,7 +76,7 @@ def _crowd(tables: Tables, count: int) -> Benchmark:
         size=count,
         quick_size=min(count, 3),
         pinnings=(False,),
-        most_repeats=1 if count >= _LENGTHY else _REPEATS,
+        most_repeats=_REPEATS if 1 < count < _LENGTHY else 1,
     )
 
 
@@ -106,7 +106,7 @@ def _cable(tables: Tables) -> tuple[Benchmark, ...]:
             name=tables.name("cable-one-way"),
             title=tables.title(f"One way, 64 bytes, message by message{_OVER}"),
             figures=RATE,
-            contenders=contenders(measure.one_way, delayed(ways.sends(network))),
+            contenders=contenders(measure.one_way, delayed(ways.sends_ahead(network))),
             size=30_000,
             quick_size=100,
         ),

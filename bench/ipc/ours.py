@@ -131,9 +131,9 @@ def call_in_place(address: Address) -> Iterator[Call]:
         yield ask
 
 
-def serve_messages(address: Address, control: Control) -> None:
+def serve_messages(address: Address, control: Control, queue_limit: str = "1024") -> None:
     """Count what comes."""
-    serve(address, control, control.handled)
+    serve(address, control, control.handled, queue_limit=int(queue_limit))
 
 
 @contextmanager

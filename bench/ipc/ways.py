@@ -73,6 +73,7 @@ _MOST: dict[tuple[Any, Network], int] = {
     (zenoh_sessions, "tls"): 300,
 }
 _PLAIN: tuple[Network, ...] = ("ipc", "tcp")
+_AHEAD = 1 << 16
 _TCP: tuple[Network, ...] = ("tcp", "tls")
 
 
@@ -106,6 +107,14 @@ def sends(network: Network) -> list[Row[Send]]:
     rows.add(zenoh, " put", zenoh.serve_messages, zenoh.send, only=_TCP)
     rows.add(bare, "", bare.serve_messages, bare.send)
     return rows.rows
+
+
+def sends_ahead(network: Network) -> list[Row[Send]]:
+    """As :func:`sends`, and with more that may be under way to a port of portkit's."""
+    rows = _Rows[Send](network)
+    rows.add(ours, f", queue_limit={_AHEAD}", ours.serve_messages, ours.send, str(_AHEAD))
+    usual = sends(network)
+    return [usual[0], *rows.rows, *usual[1:]]
 
 
 def batches(network: Network) -> list[Row[SendBatch]]:
