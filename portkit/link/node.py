@@ -192,6 +192,17 @@ class Node:
         if loop is not None and self.settings.heartbeat is not None:
             self._heartbeats[link] = start_heartbeat(link, loop, self.settings.heartbeat)
 
+    def opened_again(self, link: Link, number: int) -> None:
+        """A peer opens a right again: what it sent by another link comes before, or never."""
+        for other in self.links:
+            if (
+                other is not link
+                and other.incarnation == link.incarnation
+                and _proved(other) == _proved(link)
+            ):
+                other.incoming.read()
+                other.table.end_earlier(number)
+
     def closed(self, link: Link) -> None:
         """The link has ended."""
         self._awaited.pop(link, None)
@@ -214,3 +225,9 @@ def _read_what_came(link: Link, channel: Channel) -> None:
     """Read what came with the end of the transport's own handshake: no descriptor tells of it."""
     if channel.has_unread:
         service.call(link.read)
+
+
+def _proved(link: Link) -> tuple[object, ...]:
+    """Who is at the other end, wherever it connected from."""
+    sender = link.sender
+    return () if sender is None else (sender.pid, sender.uid, sender.names, sender.key_id)

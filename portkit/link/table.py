@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from portkit.link.link import Link
 
 OPENED = 1 << 63
+ATTEMPTS = 1 << 20
+"""The numbers with which a dialling side may open a port again that it lost the connection to; the
+bits above them say that it is the same right, unless they are 0."""
 """The bit of a right's number that the dialling side chose; without it, the port's side did."""
 
 
@@ -121,11 +124,18 @@ class RightsTable:
             raise ProtocolError("0 is no number of a send-once right")
         return ReplyPort(RemoteAnswer(self._link, number))
 
-    def open(self, port_id: bytes, incarnation: bytes) -> Import:
-        """A right to a port of the peer's that is known by its address."""
+    def open(self, port_id: bytes, incarnation: bytes, number: int | None = None) -> Import:
+        """A right to a port of the peer's that is known by its address.
+
+        Args:
+            port_id: of the port.
+            incarnation: of the process.
+            number: of the right, where it was open on another link before: see ``ATTEMPTS``.
+        """
         with self._link.lock:
             self._link.check_writable()
-            number = next(self._opened_numbers)
+            if number is None:
+                number = next(self._opened_numbers)
             right = Import(self._link, number, 1, FIRST_WINDOW)
             right.is_confirmed = False
             self._imports[number] = ImportRef(right, self._link.note_release)
@@ -203,8 +213,22 @@ class RightsTable:
                     self._link.write_quietly(
                         frames.credit(number, export.window - 1, WINDOW - FIRST_WINDOW)
                     )
-                    return
-            self._link.write_quietly(frames.dead(number))
+                else:
+                    port = None
+            if port is None:
+                self._link.write_quietly(frames.dead(number))
+        if number - OPENED >= ATTEMPTS:
+            self._link.node.opened_again(self._link, number)
+
+    def end_earlier(self, number: int) -> None:
+        """The peer has opened a right again on another link: nothing comes by this one any more."""
+        for export in list(self.exports.values()):
+            if export.number < number and export.number // ATTEMPTS == number // ATTEMPTS:
+                with self._link.lock:
+                    if self.exports.pop(export.number, None) is None:
+                        continue
+                    self._link.write_quietly(frames.dead(export.number))
+                self._drop(export)
 
     def on_credit(self, frame: Frame) -> None:
         """CREDIT: there is more room at a port of the peer's."""

@@ -51,6 +51,7 @@ class Proxy:
         self._selector = selectors.DefaultSelector()
         self._bell, self._rung = socket.socketpair()
         self._ways: list[_Way] = []
+        self._orphans: list[tuple[socket.socket, bytes]] = []
         self._stalled = False
         self._forgets = False
         self._rate = 0.0
@@ -76,6 +77,14 @@ class Proxy:
     def cut_after(self, count: int) -> None:
         """Reset all, once the target has got that many bytes more."""
         self._do(lambda: setattr(self, "_fuse", count))
+
+    def orphan(self) -> None:
+        """Reset all towards those who connected; what they had sent is kept for :meth:`deliver`."""
+        self._do(self._orphan)
+
+    def deliver(self) -> None:
+        """Pass on what is kept of connections whose other side has gone, and end them."""
+        self._do(self._deliver)
 
     def stall(self, stalled: bool = True) -> None:
         """Pass nothing on for now."""
@@ -125,6 +134,30 @@ class Proxy:
             way.source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOTHING)
             self._forget_socket(way.source)
             way.source.close()
+
+    def _orphan(self) -> None:
+        for way in self._ways[::2]:
+            try:
+                while data := way.source.recv(_CHUNK):
+                    way.held.append(data)
+            except BlockingIOError:
+                pass
+            self._orphans.append((way.sink, b"".join(way.held)))
+            self._forget_socket(way.sink)
+            self._forget_socket(way.source)
+            way.source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOTHING)
+            way.source.close()
+        self._ways.clear()
+
+    def _deliver(self) -> None:
+        while self._orphans:
+            far, data = self._orphans.pop()
+            with far:
+                far.settimeout(PATIENCE)
+                far.sendall(data)
+                far.shutdown(socket.SHUT_WR)
+                while far.recv(_CHUNK):
+                    pass
 
     def _run(self) -> None:
         self._selector.register(self._rung, selectors.EVENT_READ)

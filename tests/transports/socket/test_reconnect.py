@@ -123,6 +123,30 @@ def test_a_server_that_is_started_again_is_found_again(ends: Ends) -> None:
     assert watch.ended == []
 
 
+def test_what_comes_late_by_an_earlier_connection_does_not_come_out_of_order(ends: Ends) -> None:
+    server = Server()
+    port = ends.serve(server)
+    proxy = ends.proxy(port)
+    handle = ends.remote(proxy, reconnect=SOON)
+    watch = ends.watch(handle)
+    handle.send(b"1")
+    assert server.wait(1)
+    proxy.stall()
+    for _ in range(5):
+        handle.send(b"late")
+    handle.send([b"late", b"x" * 100_000])
+    proxy.orphan()
+    proxy.stall(False)
+    handle.send(b"2", timeout=PATIENCE)
+    assert server.wait(2)
+    assert port.connections == 2
+    proxy.deliver()
+    assert eventually(lambda: port.connections == 1)
+    assert handle.request(b"", msgid=ASK).data == b""
+    assert server.kept == [b"1", b"2"]
+    assert watch.events[0].unacknowledged >= 6
+
+
 def test_a_relayed_handle_keeps_working(ends: Ends) -> None:
     """A third port's process gets the handle over another link, and sends by way of this one."""
     server = Server()

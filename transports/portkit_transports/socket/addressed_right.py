@@ -16,7 +16,8 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from threading import Lock, RLock
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
@@ -37,6 +38,7 @@ from portkit.link.flow import FIRST_WINDOW, cost
 from portkit.link.incoming import PEER_ENDED
 from portkit.link.node import ANYONE, Node, Settings
 from portkit.link.rights import Import
+from portkit.link.table import ATTEMPTS, OPENED
 from portkit.message import Envelope
 from portkit.port import Port, ReplyPort
 from portkit_transports.socket.dialling import Destination, Dialling
@@ -93,6 +95,7 @@ class AddressedRight:
         "_handles",
         "_keeping",
         "_lock",
+        "_numbers",
         "_onward",
         "_opening",
         "_requests",
@@ -109,6 +112,8 @@ class AddressedRight:
 
     def __init__(self, destination: Destination) -> None:
         self.destination: Destination = destination
+        # The same right on all its connections: by an earlier one nothing comes any more.
+        self._numbers = _numbers()
         self._lock = RLock()  # re-entrant for signal handlers; nothing of a program is called in it
         self._dialling: Dialling | None = None
         self._opening: Import | None = None
@@ -322,7 +327,7 @@ class AddressedRight:
         destination = self.destination
         link = node_of(destination.settings).dial(outcome)
         try:
-            right = link.table.open(destination.port_id, ANYONE)
+            right = link.table.open(destination.port_id, ANYONE, next(self._numbers))
         except BecameInvalidError:
             self._dialling_failed(
                 TransportError(f"{destination}: {link.ending or 'the connection was lost'}")
@@ -500,6 +505,15 @@ class AddressedRight:
 
     def __repr__(self) -> str:
         return f"to {self.destination}"
+
+
+_serials = count(1)
+
+
+def _numbers() -> Iterator[int]:
+    while True:
+        first = OPENED + next(_serials) * ATTEMPTS
+        yield from range(first, first + ATTEMPTS)
 
 
 def _has_ended(right: Import) -> bool:
