@@ -13,7 +13,7 @@ from portkit.cli.demo.digest import digest_file
 from portkit.cli.demo.display import Display
 from portkit.cli.demo.files import find_files, shown, standard_library
 from portkit.cli.demo.job import HashJob
-from portkit.cli.demo.sides import Side, side_of
+from portkit.cli.demo.sides import TARGET, Side, side_of
 from portkit.registry import transport
 from portkit.workers import WorkerGroup
 
@@ -80,7 +80,7 @@ def _run(
     crash: bool,
 ) -> int:
     try:
-        group = WorkerGroup(side.target, count=workers, over=over, **side.options)
+        group = WorkerGroup(TARGET, count=workers, over=over, **side.options)
     except (PortError, ValueError) as error:
         display.say(f"portkit demo: {error}")
         return WRONG_USAGE

@@ -35,17 +35,18 @@ _ANYWHERE = {"0.0.0.0", "[::]"}  # noqa: S104 - compared with, not listened at
 class Side:
     """Workers that the group starts itself; others derive from it.
 
-    Attributes:
-        target: for the group.
+    Args:
         options: for the group.
+
+    Attributes:
+        options: all of them.
         return_later: whether workers that are lost may come back.
     """
 
-    return_later = False
+    return_later: bool = False
 
-    def __init__(self) -> None:
-        self.target: str | None = TARGET
-        self.options: dict[str, Any] = {"check_in_timeout": _CHECK_IN_TIMEOUT}
+    def __init__(self, **options: Any) -> None:
+        self.options: dict[str, Any] = {"check_in_timeout": _CHECK_IN_TIMEOUT, **options}
 
     def attend(
         self, group: WorkerGroup, say: Callable[[str], object]
@@ -53,7 +54,7 @@ class Side:
         """From before the group is started to after it was stopped.
 
         Args:
-            group: made with :attr:`target` and :attr:`options`.
+            group: made with :attr:`options`.
             say: told in a line what somebody has to do.
         """
         return nullcontext()
@@ -71,20 +72,17 @@ class OverTLS(Side):
     def __init__(self) -> None:
         from portkit.cli.certs.folder import CertsFolder  # noqa: PLC0415 - needs cryptography
 
-        super().__init__()
         self._folder = tempfile.TemporaryDirectory(prefix="portkit-demo-")
         try:
             certs = CertsFolder(Path(self._folder.name))
             certs.init("portkit demo", 1)
             certs.issue(MAIN, ["127.0.0.1"], 1)
             certs.issue(_WORKER, [], 1)
+            tls = tls_from_folder(self._folder.name, MAIN)
         except BaseException:
             self.close()
             raise
-        self.options |= {
-            "address": ("127.0.0.1", 0),
-            "tls": tls_from_folder(self._folder.name, MAIN),
-        }
+        super().__init__(address=("127.0.0.1", 0), tls=tls)
 
     @contextmanager
     def attend(self, group: WorkerGroup, say: Callable[[str], object]) -> Iterator[None]:
@@ -130,10 +128,9 @@ class Listening(Side):
         TransportError: a file cannot be used.
     """
 
-    return_later = True
+    return_later: bool = True
 
     def __init__(self, listen: str, tls: str | None, psk: Path | None) -> None:
-        super().__init__()
         found = _PLACE.fullmatch(listen)
         if found is None:
             raise ValueError(f"--listen {listen!r} is no place: write HOST:PORT, or [::]:PORT")
@@ -143,11 +140,11 @@ class Listening(Side):
             self._certificate = Path(folder, f"{name}.pem")
             tls = f"{folder}:{name}"
         self._psk = psk
-        self.options = {
-            "check_in_timeout": None,
-            "address": (found[1] or found[2], int(found[3])),
+        super().__init__(
+            check_in_timeout=None,
+            address=(found[1] or found[2], int(found[3])),
             **connection_options("socket", tls=tls, psk=psk),
-        }
+        )
 
     @contextmanager
     def attend(self, group: WorkerGroup, say: Callable[[str], object]) -> Iterator[None]:
