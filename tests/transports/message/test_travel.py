@@ -126,28 +126,6 @@ def _is_broken(pipe: int) -> bool:
 class TestLentMemory:
     SIZE = 10 << 20
 
-    def test_the_view_is_read_only(self, child: Child) -> None:
-        data = os.urandom(self.SIZE)
-        answer = MessagePort.remote("them").request(data, msgid=Do.ECHO, reply_timeout=PATIENCE)
-        view = answer.view
-        assert view is not None
-        assert view.readonly
-        assert view == data
-
-    def test_views_outlive_message_port_and_process(self, child: Child) -> None:
-        data = os.urandom(self.SIZE)
-        remote = MessagePort.remote("them")
-        answer = remote.request(data, msgid=Do.ECHO, reply_timeout=PATIENCE)
-        view = answer.view
-        assert view is not None
-        part = view[1000:2000]
-        del answer, view
-        gc.collect()
-        remote.request(bytes(self.SIZE), msgid=Do.ECHO, reply_timeout=PATIENCE)
-        child.kill()
-        assert eventually(lambda: not remote.is_valid)
-        assert part == data[1000:2000]
-
     def test_segments_are_used_again(self, child: Child) -> None:
         """What was read and let go of comes back: the descriptors do not grow in number."""
         remote = MessagePort.remote("them")

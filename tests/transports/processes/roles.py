@@ -260,11 +260,11 @@ def _number(number: int, message: PortMessage) -> bytes:
     return b"%d" % number
 
 
-def show_kept(name: str, door: str) -> None:
+def show_kept(name: str, door: str, msgid: int = 0) -> None:
     """Send on a port that came to a server."""
     while not servers[name].ports:
         RunLoop.current().run_mode("default", PATIENCE)
-    Here.way.remote(door).send(servers[name].ports[:1], timeout=PATIENCE)
+    Here.way.remote(door).send(servers[name].ports[:1], msgid=msgid, timeout=PATIENCE)
 
 
 def ask_kept(name: str, data: bytes, msgid: int = Do.ECHO) -> bytes | None:

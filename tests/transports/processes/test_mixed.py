@@ -158,6 +158,31 @@ def test_the_middle_is_killed(start: Start, way: Way, ends: tuple[str, str], own
         assert eventually(lambda: owner.call(roles.is_abandoned, "mach"))
 
 
+def test_a_port_that_went_round_in_a_circle(way: Way, start: Start, loop: LoopThread) -> None:
+    """Ours, by way of two others back to us: it leads here through both, and ends as one."""
+    door, seen, gone = Recorder(), Recorder(b"here"), Recorder()
+    with way.open("tcp door", door) as desk, MachPort(seen) as port, start() as one, start() as two:
+        loop.loop.add_port(desk)
+        loop.loop.add_port(port)
+        loop.call(port.add_no_senders_handler, gone)
+        one.call(roles.open_port, "tcp one")
+        two.call(roles.open_port, "unix two")
+        way.remote("tcp one").request([port], msgid=Do.PORT)
+        one.call(roles.show_kept, "tcp one", "unix two", Do.PORT)
+        two.call(roles.show_kept, "unix two", "tcp door")
+        assert door.wait(1)
+        (round_trip,) = door.messages.pop().ports
+        assert round_trip.request(b"?", reply_timeout=PATIENCE).data == b"here"
+        assert seen.data == [b"?"]
+        for child, name in ((one, "tcp one"), (two, "unix two")):
+            child.call(roles.drop_ports, name)
+        assert round_trip.request(b"!", reply_timeout=PATIENCE).data == b"here"
+        assert not gone.messages
+        del round_trip
+        gc.collect()
+        assert gone.wait(1)
+
+
 @pytest.mark.usefixtures("given")
 def test_room_is_what_the_owner_gives(owner: Child, user: Child, ends: tuple[str, str]) -> None:
     """Some messages wait at the owner's, some here, and no more; none is lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -195,6 +196,44 @@ class TestLargeData:
         data = os.urandom(self.SIZE)
         answer = way.remote("them").request(data, msgid=Do.ECHO, reply_timeout=PATIENCE)
         assert answer.data == data
+
+    def test_the_view_is_read_only(self, child: Child, way: Way) -> None:
+        data = os.urandom(self.SIZE)
+        answer = way.remote("them").request(data, msgid=Do.ECHO, reply_timeout=PATIENCE)
+        view = answer.view
+        assert view is not None
+        assert view.readonly
+        assert bytes(view) == data
+
+    def test_views_outlive_messages_that_follow_port_and_process(
+        self, child: Child, way: Way
+    ) -> None:
+        data = os.urandom(self.SIZE)
+        remote = way.remote("them")
+        answer = remote.request(data, msgid=Do.ECHO, reply_timeout=PATIENCE)
+        view = answer.view
+        assert view is not None
+        part = view[1000:2000]
+        del answer, view
+        gc.collect()
+        for _ in range(3):
+            remote.request(bytes(self.SIZE), msgid=Do.ECHO, reply_timeout=PATIENCE)
+        child.kill()
+        assert eventually(lambda: not remote.is_valid)
+        assert part == data[1000:2000]
+
+    def test_what_is_changed_after_the_send_arrives_as_it_was(self, child: Child, way: Way) -> None:
+        """The receiver stands still: most of it is not even written yet."""
+        remote = way.remote("them")
+        remote.request(msgid=Do.WHO)
+        data = bytearray(b"before" * (1 << 19))
+        child.stop()
+        remote.send([data, memoryview(data)], msgid=Do.KEEP, timeout=PATIENCE)
+        data[:] = b"AFTER!" * (1 << 19)
+        child.signal(signal.SIGCONT)
+        remote.request(b"", msgid=Do.KEEP, reply_timeout=PATIENCE)
+        first, _ = child.call(roles.kept, "them")
+        assert first == b"before" * (1 << 19)
 
     def test_allocated_buffers(self, child: Child, way: Way) -> None:
         remote = way.remote("them")
