@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 from typing import NamedTuple
 
-from portkit.errors import WorkerDiedError
+from portkit.errors import CheckInTimeoutError, WorkerDiedError
 from portkit.workers.worker import Worker
 
 _LONGEST_FAREWELL = 16 * 1024
@@ -53,3 +54,13 @@ def died(worker: Worker, ending: Ending | None) -> WorkerDiedError | None:
     error = WorkerDiedError(f"{worker.name} died {checked_in} its check-in:{ending.text}")
     error.__cause__ = ending.cause
     return error
+
+
+def not_all_came(
+    missing: Collection[Worker], count: int, timeout: float | None
+) -> CheckInTimeoutError:
+    """The error that names those of ``count`` workers that did not check in in time."""
+    names = ", ".join([worker.name for worker in missing])
+    return CheckInTimeoutError(
+        f"{names} did not check in within {timeout} s ({len(missing)} of {count} are missing)"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from signal import Signals
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -13,7 +12,6 @@ from portkit._report import report
 from portkit.address import Address
 from portkit.errors import (
     CheckInError,
-    CheckInTimeoutError,
     PortError,
     ReceiveTimeoutError,
     WorkerDiedError,
@@ -25,12 +23,12 @@ from portkit.workers.arguments import check_callbacks, check_starter, number_of_
 from portkit.workers.broadcast import send_to_all
 from portkit.workers.check_in import ACCEPTED, Arrival
 from portkit.workers.door import Door, DoorAddress, door_address
-from portkit.workers.ending import Ending, died
+from portkit.workers.ending import Ending, died, not_all_came
 from portkit.workers.ends import CHECK_IN_MODE, STOP_MODE, Ends
 from portkit.workers.launcher import Launcher, scheme_of_ports
 from portkit.workers.launchers import launcher_over
 from portkit.workers.restart import Restart
-from portkit.workers.restarting import Restarting
+from portkit.workers.restarting import Restarting, end_overdue
 from portkit.workers.stopping import await_ends, tell_to_stop
 from portkit.workers.target import Target
 from portkit.workers.until import Until
@@ -216,11 +214,7 @@ class WorkerGroup:
             if worker.error is not None:
                 raise worker.error
         if self._missing:
-            names = ", ".join([worker.name for worker in self._missing])
-            raise CheckInTimeoutError(
-                f"{names} did not check in within {self._check_in_timeout} s "
-                f"({len(self._missing)} of {len(self._workers)} are missing)"
-            )
+            raise not_all_came(self._missing, len(self._workers), self._check_in_timeout)
 
     def _has_started_or_failed(self) -> bool:
         return self._stopping or not self._missing or self._lost_one_missing
@@ -391,19 +385,8 @@ class WorkerGroup:
             self._restarting.started(worker, self._check_in_timeout)
 
     def _overdue(self, worker: Worker) -> None:
-        """It was started again, and did not check in in time."""
         assert self._launcher is not None, "it started the worker"
-        if worker.has_checked_in or worker._ended:
-            return
-        missed = f"did not check in within {self._check_in_timeout} s"
-        if self._launcher.can_kill:
-            self._launcher.signal(worker, Signals.SIGKILL, f"it {missed}")
-        else:
-            report(
-                "a worker that was started again is late",
-                CheckInTimeoutError(f"{worker.name} {missed}"),
-                worker,
-            )
+        end_overdue(worker, self._launcher, self._check_in_timeout)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from signal import Signals
 
 from portkit import clock
+from portkit._report import report
+from portkit.errors import CheckInTimeoutError
 from portkit.runloop import COMMON_MODES, RunLoop, Timer
+from portkit.workers.launcher import Launcher
 from portkit.workers.restart import Restart
 from portkit.workers.worker import Worker
 
@@ -71,3 +75,15 @@ class Restarting:
 
         timer = self._timers[worker] = Timer(seconds, fire)
         RunLoop.current().add_timer(timer, COMMON_MODES)
+
+
+def end_overdue(worker: Worker, launcher: Launcher, timeout: float | None) -> None:
+    """It was started again, and did not check in within ``timeout`` seconds."""
+    if worker.has_checked_in or worker._ended:
+        return
+    missed = f"did not check in within {timeout} s"
+    if launcher.can_kill:
+        launcher.signal(worker, Signals.SIGKILL, f"it {missed}")
+    else:
+        error = CheckInTimeoutError(f"{worker.name} {missed}")
+        report("a worker that was started again is late", error, worker)
