@@ -181,6 +181,11 @@ def few_descriptors(spare: int) -> Iterator[None]:
             os.close(fd)
 
 
+def open_sockets() -> int:
+    """How many this process has."""
+    return sum(what.startswith("socket") for what in open_descriptors().values())
+
+
 def addressed(remote: RemoteSocketPort) -> Import:
     """The right that the handle has on its connection."""
     right = remote._right

@@ -15,8 +15,13 @@ import pytest
 from portkit import SocketPort, TransportError
 from portkit_transports.socket.racing import NEXT_ATTEMPT, Option, Race
 from portkit_transports.socket.resolving import Place
-from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
-from tests.transports.socket.connections import echoing, few_descriptors, place_of
+from tests.support import PATIENCE, LoopThread, eventually
+from tests.transports.socket.connections import (
+    echoing,
+    few_descriptors,
+    open_sockets,
+    place_of,
+)
 
 SOON = NEXT_ATTEMPT * 0.8
 """Less than the pause between two attempts."""
@@ -43,10 +48,6 @@ def silent() -> Iterator[Place]:
                 one.settimeout(0.1)
                 one.connect(listening.getsockname())
         yield place(listening.getsockname())
-
-
-def open_sockets() -> int:
-    return sum(what.startswith("socket") for what in open_descriptors().values())
 
 
 def refusing() -> Place:

@@ -57,7 +57,7 @@ class TCPChannel:
         size = self._receive(buffer)
         if not self._has_begun:
             self._has_begun = True
-            if buffer[:2] == TLS_BEGINNING:
+            if buffer[:2] == TLS_BEGINNING and buffer[2]:  # which of a frame's length is 0
                 raise ProtocolError(
                     "one side speaks TLS and the other does not: give tls= to both, or to none"
                 )

@@ -26,7 +26,9 @@ class NotTLSError(AuthenticationError):
         beginning: what came instead.
     """
 
-    beginning: bytes = b""
+    def __init__(self, text: str, beginning: bytes = b"") -> None:
+        super().__init__(text)
+        self.beginning: bytes = beginning
 
 
 class TLSChannel:
@@ -180,12 +182,12 @@ class TLSChannel:
             return
         if not self._has_begun:
             self._has_begun = True
-            if data[0] not in _RECORDS:
-                error = NotTLSError(
-                    "one side speaks TLS and the other does not: give tls= to both, or to none"
+            if not _is_tls(data):
+                # Not from a variable: that would keep this frame, and so the connection open.
+                raise NotTLSError(
+                    "one side speaks TLS and the other does not: give tls= to both, or to none",
+                    data,
                 )
-                error.beginning = data
-                raise error
         self._incoming.write(data)
 
     def write(self, data: bytes | memoryview, descriptors: Sequence[int]) -> int:
@@ -295,6 +297,15 @@ _DATES = (
     "the peer refuses this side's certificate, and its log says why: look at the dates of both "
     "certificates, and at the clocks"
 )
+def _is_tls(beginning: bytes) -> bool:
+    """Whether this is how a record begins: its type, 3, and a number that is not 0.
+
+    So does no frame: its length would be over 64 KiB.
+    """
+    is_record = beginning[0] in _RECORDS and beginning[1:2] in (b"", b"\x03")
+    return is_record and beginning[2:3] != b"\0"
+
+
 _REASONS = {
     "CERTIFICATE_REQUIRED": "the peer wants a certificate of this side: give TLSConfig "
     "certificate= and key=",
