@@ -249,7 +249,7 @@ def test_a_bug_in_a_handshake_costs_that_connection_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
 
-    def broken(self: ServerHandshake) -> None:
+    def broken(self: ServerHandshake, channel: object) -> None:
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
