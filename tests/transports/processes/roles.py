@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from portkit import MachPort, Port, PortMessage, RunLoop, SendTimeoutError
+from portkit import MachPort, Port, PortMessage, RunLoop, SendTimeoutError, SocketPort
 from portkit.link import service
 from portkit.link.descriptor import Descriptor
 from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
@@ -196,6 +196,13 @@ def names() -> list[str]:
 def pending(name: str) -> int:
     """How many messages lie at a port."""
     return ports[name].pending
+
+
+def connections(name: str) -> int:
+    """How many peers are connected to a port over TCP."""
+    port = ports[name]
+    assert isinstance(port, SocketPort)
+    return port.connections
 
 
 def is_abandoned(name: str) -> bool:

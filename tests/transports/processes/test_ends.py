@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from portkit import InvalidPortError, Port
 from portkit.message import Sender
-from tests.ports.helpers import Recorder
+from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.processes import roles
 from tests.transports.processes.child import Child, Start
@@ -50,6 +52,32 @@ class TestHandles:
             port.invalidate()
             assert ended.wait()
             assert ended.calls == [remote]
+
+    def test_that_come_and_go(self, child: Child, way: Way) -> None:
+        """With the last of them the connection goes, while the next one is made by a thread."""
+
+        def use(thread: int) -> None:
+            for number in range(thread, 200, 4):
+                way.remote("them").send(b"%d" % number, msgid=Do.KEEP, timeout=PATIENCE)
+                data = bytes(number * 100)
+                answer = way.remote("them").request(data, msgid=Do.ECHO, reply_timeout=PATIENCE)
+                assert answer.data == data
+
+        for user in [Background(partial(use, thread)) for thread in range(4)]:
+            user.result()
+        assert eventually(lambda: len(child.call(roles.kept, "them")) == 200)
+        assert {int(data or b"") for data in child.call(roles.kept, "them")} == set(range(200))
+        if isinstance(way, OverTCP):
+            assert eventually(lambda: child.call(roles.connections, "them") == 0)
+
+    def test_that_are_dropped_while_an_answer_is_due(self, child: Child, way: Way) -> None:
+        asker = Background(
+            lambda: way.remote("them").request(msgid=Do.WAIT, reply_timeout=PATIENCE).data
+        )
+        assert eventually(lambda: child.call(roles.waiting, "them"))
+        gc.collect()
+        way.remote("them").send(msgid=Do.ANSWER_WAITING, timeout=PATIENCE)
+        assert asker.result() == b"late"
 
     def test_only_send(self, child: Child, way: Way) -> None:
         remote = way.remote("them")
