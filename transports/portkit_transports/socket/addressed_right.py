@@ -17,6 +17,7 @@ import atexit
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from threading import Lock, RLock
 from time import monotonic, sleep
@@ -373,6 +374,8 @@ class AddressedRight:
                     self._opening, self._right = None, right
                     self._failed = 0
                     was_connected, self._was_connected = self._was_connected, True
+                    if was_connected:
+                        self._tell(ConnectionEvent(is_connected=True))
                     break
             try:
                 right.post(first, 0)
@@ -384,52 +387,58 @@ class AddressedRight:
         self._ring()
         if was_connected:
             logger.info("%s is connected again", self.destination)
-            self._tell(ConnectionEvent(is_connected=True))
 
     def _lost(self) -> None:
         """The port, or the connection to it, has ended. Any thread; also called where it has not.
 
         Whoever finds the end first does this, so that no other connection comes in between.
         """
-        backoff = self.destination.reconnect
+        right = self._right or self._opening
+        if right is None or right.is_alive:
+            return
+        link = right.link
+        with link.lock:  # who reads may be about to note what was taken
+            sent, taken = right.sent, right.taken
         with self._lock:
-            right = self._right or self._opening
-            if right is None or right.is_alive:
-                return
-            link = right.link
-            with link.lock:  # who reads may be about to note what was taken
-                sent, taken = right.sent, right.taken
+            if right is not (self._right or self._opening):
+                return  # another thread was quicker
             answered = 0 if self._right is None else self._requests.last_answered()
             # The message that was kept may have gone by a connection that was never published.
             was_open = self._right is not None or sent > 0
             self._right = self._opening = None
             self._was_connected = self._was_connected or was_open
-            go_on: Callable[[], None] | None = None
-            if not was_open:
+            if was_open:
+                reason = link.ending or "its owner invalidated it"
+                unacknowledged = sent - max(taken, answered)
+                go_on = self._note_loss(link, ConnectionEvent(False, reason, unacknowledged))
+            else:
                 reason = link.ending or "the port that is meant is not there"
                 kind = AuthenticationError if link.was_refused else TransportError
                 go_on = self._note_failure(kind(f"{self.destination}: {reason}"))
-        if go_on is not None:
-            go_on()
-            return
-        reason = link.ending or "its owner invalidated it"
-        if backoff is None:
-            self._end(reason)
-            return
-        if not (link.is_finished and reason == PEER_ENDED):
-            self._report_loss(ConnectionEvent(False, reason, sent - max(taken, answered)))
-        if not link.is_finished:  # else the process ends
-            self._dial(backoff.pause(0) or 0.0)
+        go_on()
 
-    def _report_loss(self, event: ConnectionEvent) -> None:
-        if not self._tell(event):
-            logger.warning(
-                "the connection to %s was lost, %s; %d messages may be lost too: "
-                "add_connection_handler() tells the program",
-                self.destination,
-                event.reason,
-                event.unacknowledged,
-            )
+    def _note_loss(self, link: Link, event: ConnectionEvent) -> Callable[[], None]:
+        """A connection was lost: what to do about it. With the lock, but that without."""
+        backoff = self.destination.reconnect
+        if backoff is None:
+            return partial(self._end, event.reason)
+        pause = backoff.pause(0) or 0.0
+        has_read_all = link.is_finished and event.reason == PEER_ENDED
+        is_told = has_read_all or self._tell(event)
+
+        def go_on() -> None:
+            if not is_told:
+                logger.warning(
+                    "the connection to %s was lost, %s; %d messages may be lost too: "
+                    "add_connection_handler() tells the program",
+                    self.destination,
+                    event.reason,
+                    event.unacknowledged,
+                )
+            if not link.is_finished:  # else the process ends
+                self._dial(pause)
+
+        return go_on
 
     def _note_failure(self, error: PortError) -> Callable[[], None]:
         """An attempt has failed: what to do about it. With the lock, but that without."""
@@ -489,7 +498,7 @@ class AddressedRight:
             callback()
 
     def _tell(self, event: ConnectionEvent) -> bool:
-        """Whether there was somebody to tell."""
+        """Whether there was somebody to tell. With the lock, so that it is told in order."""
         told = False
         for ref in list(self._handles):
             handle = ref()
