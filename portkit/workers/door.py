@@ -70,7 +70,11 @@ class Door:
     def _receive(self, message: PortMessage) -> None:
         """The delegate: accept a check-in, or refuse it and say why."""
         try:
-            self._admit(read(message), message)
+            arrival = read(message)
+            is_far = message.sender is not None
+            if is_far and not (arrival.port.is_remote and arrival.control.is_remote):
+                raise CheckInError("a worker brings ports of its own, and none of this process")
+            self._admit(arrival, message)
         except CheckInError as error:
             if message.is_request:
                 _answer(message, str(error))

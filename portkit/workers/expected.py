@@ -121,7 +121,7 @@ class _Member:
 
     def __init__(self, worker: Worker, ended: Ended, scheme: str) -> None:
         assert worker._port is not None, "it has checked in"
-        self.farewell: Port = open_port(f"{scheme}:")
+        self.farewell: Port = open_port(f"{scheme}:", queue_limit=1)
         self._port = worker._port
         self._why = ""
         self._tell: list[Callable[[], None]] = [lambda: ended(worker, None)]

@@ -140,6 +140,13 @@ def check_in_twice(session: Session) -> None:
     session.check_in()
 
 
+def bring_what_is_not_its_own(session: Session) -> None:
+    """Check in with the group's own door as this worker's port."""
+    door, record = session._door, session._record.model_dump_json().encode()
+    answer = door.request((door, session._control, record), msgid=100, reply_timeout=30.0)
+    print((answer.data or b"").decode(), file=sys.stderr)
+
+
 def never_check_in(session: Session) -> None:
     """Start, and go no further."""
     time.sleep(1000)

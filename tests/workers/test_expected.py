@@ -118,6 +118,19 @@ def test_workers_that_run_something_else_are_refused(
     assert len(caught()) == 1
 
 
+def test_ports_of_the_group_are_no_workers(
+    start: Starter, way: Way, caught: Callable[[], list[str]]
+) -> None:
+    """What is sent to the worker would come back to this process."""
+    group = way.group()
+    target = "tests.workers.targets:bring_what_is_not_its_own"
+    wrong = start(*once(way, group), target=target)
+    run_until(caught)
+    told = "a worker brings ports of its own, and none of this process"
+    assert beside(wrong.ended) == (0, [told])
+    group.stop()
+
+
 @MESSAGE
 def test_not_all_came_in_time(start: Starter, way: Way) -> None:
     group = way.group(2, check_in_timeout=2.0)
@@ -325,6 +338,7 @@ def test_a_worker_that_is_back_before_its_last_message_is_handled(guests: Any) -
         (main, _) = first.knock(group).ports
         main.send(b"last")
         first.close()
+        assert eventually(lambda: group._ends._waiting)  # its end is known before the loop runs
         run_until(lambda: answers)
         assert group.workers[0].restarts == 1
         assert group.workers[0].is_alive
