@@ -9,13 +9,14 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from portkit import SocketPort
 from portkit.link.rights import Import
 from portkit_transports.socket.addressed_right import AddressedRight
 from portkit_transports.socket.remote_socket_port import RemoteSocketPort
+from portkit_transports.socket.resolving import Place
 from portkit_transports.socket.tls import TLSConfig
 from portkit_transports.socket.tls_channel import TLSChannel
 from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
@@ -179,6 +180,18 @@ def few_descriptors(spare: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in fillers:
             os.close(fd)
+
+
+@contextmanager
+def silent() -> Iterator[Place]:
+    """An address that does not answer: its backlog is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as stack:
+        with suppress(TimeoutError):
+            while True:
+                one = stack.enter_context(socket.socket())
+                one.settimeout(0.1)
+                one.connect(listening.getsockname())
+        yield Place(socket.AF_INET, listening.getsockname())
 
 
 def open_sockets() -> int:

@@ -6,7 +6,7 @@ import errno
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.transports.socket.connections import (
     few_descriptors,
     open_sockets,
     place_of,
+    silent,
 )
 
 SOON = NEXT_ATTEMPT * 0.8
@@ -36,18 +37,6 @@ def answering() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
         yield listening
-
-
-@contextmanager
-def silent() -> Iterator[Place]:
-    """An address that does not answer: its backlog is full."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as stack:
-        with suppress(TimeoutError):
-            while True:
-                one = stack.enter_context(socket.socket())
-                one.settimeout(0.1)
-                one.connect(listening.getsockname())
-        yield place(listening.getsockname())
 
 
 def refusing() -> Place:

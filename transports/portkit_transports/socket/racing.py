@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from portkit import _fork
 from portkit.runloop import DescriptorSource, RunLoop, Timer
 from portkit_transports.socket.resolving import Place
 
@@ -43,6 +44,7 @@ class Race:
         self._running: dict[DescriptorSource, tuple[int, socket.socket]] = {}
         self._errors: dict[int, OSError] = {}
         self._timer: Timer | None = None
+        _fork.close_in_child(self)
 
     def start(self) -> None:
         """Begin with the first."""
@@ -110,6 +112,11 @@ class Race:
         while self._running:
             source, (_, attempt) = self._running.popitem()
             source.invalidate()
+            attempt.close()
+
+    def close_in_child(self) -> None:
+        """Close the child's copies; the connections are the parent's."""
+        for _, attempt in self._running.values():
             attempt.close()
 
     def _stop_timer(self) -> None:
