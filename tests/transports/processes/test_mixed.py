@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from portkit_transports.socket import Limits, TLSConfig
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, Reports, eventually
 from tests.transports.message.fresh_host import fresh_host
-from tests.transports.processes import roles
+from tests.transports.processes import bazaar, roles
 from tests.transports.processes.child import Child, Start
 from tests.transports.processes.ended import Ended
 from tests.transports.processes.roles import Do
@@ -280,3 +282,21 @@ class TestBetweenHosts:
     ) -> None:
         """By one of the two it is lent, by the other one it cannot be."""
         assert user.call(roles.ask_kept_allocated, ends[1], size) == size * b"x"
+
+
+@pytest.mark.parametrize("seed", range(max(1, int(os.environ.get("PORTKIT_STRESS", "0")) // 40000)))
+def test_ports_given_away_at_random(start: Start, seed: int) -> None:
+    """Each leads to its owner for as long as it is held, and to nobody afterwards."""
+    size, steps = 4, 40
+    with ExitStack() as stack:
+        traders = [stack.enter_context(start()) for _ in range(size)]
+        for index, trader in enumerate(traders):
+            trader.call(bazaar.join, index, size, ("tcp", "unix"))
+        for index, trader in enumerate(traders):
+            trader.call(bazaar.begin, 100 * seed + index, steps)
+        for trader in traders:
+            assert eventually(partial(trader.call, bazaar.is_over))
+            assert not trader.call(bazaar.wrong)
+        assert eventually(
+            lambda: size == sum(trader.call(bazaar.is_forgotten) for trader in traders)
+        )
