@@ -30,6 +30,7 @@ class Acceptor:
     ) -> None:
         self._socket = listening
         self._accepted = accepted
+        self._is_failing = False
         try:
             listening.setblocking(False)
             self._source = DescriptorSource(listening, self._accept)
@@ -49,9 +50,16 @@ class Acceptor:
                 continue  # it has gone again
             except OSError as error:
                 # Out of descriptors: who waits stays in the backlog until some are free again.
-                logger.warning("a connection could not be accepted: %s", error)
+                if not self._is_failing:
+                    self._is_failing = True
+                    logger.warning(
+                        "connections cannot be accepted for now: %s; close what is not needed, or "
+                        "raise 'ulimit -n'",
+                        error,
+                    )
                 self._pause()
                 return
+            self._is_failing = False
             self._accepted(connection, address)
 
     def _pause(self) -> None:

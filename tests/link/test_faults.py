@@ -245,7 +245,7 @@ def test_no_descriptor_for_a_connection(folder: Path, caplog: pytest.LogCaptureF
                 for one in sockets:
                     one.settimeout(PATIENCE)
                     one.connect(path)  # they wait in the backlog
-                assert eventually(lambda: "could not be accepted" in reasons(caplog))
+                assert eventually(lambda: "cannot be accepted" in reasons(caplog))
                 first.send(frames.ping())
                 assert first.next().kind == Kind.PONG
                 assert len(this.node.links) < 10
