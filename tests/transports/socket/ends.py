@@ -11,9 +11,9 @@ import pytest
 from portkit import Port, PortMessage, RunLoop, SocketPort
 from portkit.link.link import Link
 from portkit.link.node import Settings
-from portkit_transports.socket.addressed_right import ConnectionEvent, node_of
 from portkit_transports.socket.backoff import Backoff
 from portkit_transports.socket.port import SETTINGS
+from portkit_transports.socket.reaching import ConnectionEvent, node_of
 from portkit_transports.socket.remote_socket_port import RemoteSocketPort
 from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.socket.proxy import Proxy

@@ -96,7 +96,6 @@ SocketPort.remote(host, number).send(b"x", timeout=0)
 
 WAITING = """
 import time
-import portkit_transports.socket.addressed_right as module
 handle = SocketPort.remote(host, number, reconnect=Backoff(initial={pause}, maximum={pause}))
 {before}
 def wait():

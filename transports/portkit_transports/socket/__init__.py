@@ -2,10 +2,10 @@
 
 from portkit.link.decoder import Limits
 from portkit.link.node import Settings
-from portkit_transports.socket.addressed_right import ConnectionEvent
 from portkit_transports.socket.backoff import Backoff
 from portkit_transports.socket.name_server import SocketPortNameServer
 from portkit_transports.socket.port import SocketPort
+from portkit_transports.socket.reaching import ConnectionEvent
 from portkit_transports.socket.remote_socket_port import RemoteSocketPort
 from portkit_transports.socket.security import InsecureWarning
 from portkit_transports.socket.shared_key import PreSharedKey

@@ -11,8 +11,9 @@ from portkit.address import Address
 from portkit.link import service
 from portkit.link.remote_port import RemotePort, Right
 from portkit.runloop import RunLoop
-from portkit_transports.socket.addressed_right import AddressedRight, ConnectionEvent
+from portkit_transports.socket.addressed_right import AddressedRight
 from portkit_transports.socket.dialling import Destination
+from portkit_transports.socket.reaching import ConnectionEvent
 
 ConnectionHandler: TypeAlias = "Callable[[RemoteSocketPort, ConnectionEvent], object]"
 """Called with the port and what became of its connection."""
