@@ -20,6 +20,7 @@ from portkit import (
     SocketPort,
 )
 from portkit.link.node import Settings
+from portkit.link.relay import Relay
 from portkit.link.rights import Import
 from portkit_transports.socket.addressed_right import AddressedRight
 from portkit_transports.socket.backoff import Backoff
@@ -582,3 +583,21 @@ def test_none_is_kept_between_the_first_message_and_the_connection_that_it_waite
     handle.send(b"3")
     assert server.wait(2)
     assert server.kept == [b"1", b"3"]
+
+
+def test_a_relay_says_what_may_be_lost(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever sent it is told of no end, as the port goes on."""
+    handle = ends.remote(ends.serve(Server()), reconnect=SOON)
+    handle.connect()
+
+    def break_off(self: Import, envelope: Any, timeout: float | None) -> None:
+        raise BecameInvalidError("the cable was cut")
+
+    monkeypatch.setattr(Import, "post", break_off)
+    left: list[object] = []
+    with caplog.at_level(logging.WARNING):
+        Relay(handle, left.append).put((0, (b"x",), None, None))
+    assert left == [(b"x",)]
+    assert "may be lost: the cable was cut" in caplog.text
