@@ -217,7 +217,7 @@ class RightsTable:
                     port = None
             if port is None:
                 self._link.write_quietly(frames.dead(number))
-        if number - OPENED >= ATTEMPTS:
+        if number - OPENED >= ATTEMPTS and number % ATTEMPTS:  # not the first of its numbers
             self._link.node.opened_again(self._link, number)
 
     def end_earlier(self, number: int) -> None:
