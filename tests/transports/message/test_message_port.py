@@ -27,7 +27,7 @@ from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.message import named
 from tests.transports.processes import roles
 from tests.transports.processes.child import Child
-from tests.transports.processes.ended import Ended
+from tests.transports.processes.ended import AT_ONCE, Ended
 from tests.transports.processes.roles import Do
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -271,7 +271,7 @@ class TestEnds:
         if used:
             assert remote.request(msgid=Do.WHO).data == b"%d" % child.pid
         how(child)
-        assert ended.wait(1.0)
+        assert ended.wait(AT_ONCE)
         assert ended.calls == [remote]
         assert not remote.is_valid
         with pytest.raises(InvalidPortError) as caught:

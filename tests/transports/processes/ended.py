@@ -7,6 +7,9 @@ from threading import Event
 from portkit import Port
 from tests.support import PATIENCE, LoopThread
 
+AT_ONCE = 5.0
+"""Seconds in which an end is known that the kernel tells of: without it, a heartbeat takes 10."""
+
 
 class Ended:
     """Told of a port's end on a loop; ``wait`` returns once that has happened."""

@@ -16,7 +16,7 @@ from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.processes import roles
 from tests.transports.processes.child import Child, Start
-from tests.transports.processes.ended import Ended
+from tests.transports.processes.ended import AT_ONCE, Ended
 from tests.transports.processes.roles import Do
 from tests.transports.processes.ways import OverTCP, Way
 
@@ -122,7 +122,7 @@ class TestEnds:
         ended = Ended(remote, loop)
         assert remote.request(msgid=Do.WHO).data == b"%d" % child.pid
         how(child)
-        assert ended.wait(1.0)
+        assert ended.wait(AT_ONCE)
         assert ended.calls == [remote]
         assert not remote.is_valid
         with pytest.raises(InvalidPortError) as caught:

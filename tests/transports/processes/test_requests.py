@@ -21,6 +21,7 @@ from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.processes import roles
 from tests.transports.processes.child import Child
+from tests.transports.processes.ended import AT_ONCE
 from tests.transports.processes.roles import Do
 from tests.transports.processes.ways import Way
 
@@ -269,7 +270,7 @@ class TestThreads:
             remote = way.remote("them")
             remote.send(b"", msgid=Do.KEEP)
             child.kill()
-            assert eventually(lambda: not remote.is_valid, 1.0)
+            assert eventually(lambda: not remote.is_valid, AT_ONCE)
 
     @pytest.mark.own_thread
     def test_a_death_is_noticed_by_a_loop_that_does_not_run(self, child: Child, way: Way) -> None:
@@ -281,7 +282,7 @@ class TestThreads:
             loop.run_mode("default", PATIENCE)
             assert remote.request(b"!", msgid=Do.ECHO).data == b"!"
             child.kill()
-            assert eventually(lambda: not remote.is_valid, 1.0)
+            assert eventually(lambda: not remote.is_valid, AT_ONCE)
 
     def test_the_peer_is_in_a_long_callback(self, child: Child, way: Way, tmp_path: Path) -> None:
         remote = way.remote("them")
