@@ -60,6 +60,7 @@ class Incoming:
         "_dialled",
         "_exports",
         "_link",
+        "_pinged",
         "_run",
         "_run_export",
         "_run_target",
@@ -76,6 +77,7 @@ class Incoming:
         # Those of one reading may come before the frames that count them.
         self._descriptor_limit = limits.descriptors + MOST_DESCRIPTORS
         self._busy = Lock()
+        self._pinged = 0
         self._run: list[Envelope] = []
         self._run_export: Export | None = None
         self._run_target = _NONE
@@ -290,7 +292,10 @@ class Incoming:
         )
 
     def _on_ping(self, frame: Frame) -> None:
-        self._link.table.grant_all()
+        reads = self._link.reading.reads
+        if self._pinged != reads:  # once for all that came together: it is as long as the table
+            self._pinged = reads
+            self._link.table.grant_all()
         with self._link.lock:
             if not self._link.outbox.size:  # else it hears from here anyway, once it reads
                 self._link.write_quietly(frames.pong())

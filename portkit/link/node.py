@@ -38,6 +38,7 @@ class Settings(NamedTuple):
         max_handshakes: connections at the same time that have not proved who they are yet.
         max_handshakes_per_host: of these, from one IP address.
         max_rights: ports that one peer may open by address.
+        max_rights_per_port: how often it may have the same one open at the same time.
         greeting_timeout: seconds in which a new connection must have been greeted.
         heartbeat: seconds of silence after which a peer counts as dead; None for never. On one host
             it is not looked at: there the kernel tells of a peer's end.
@@ -55,6 +56,7 @@ class Settings(NamedTuple):
     max_handshakes: int = 1024
     max_handshakes_per_host: int = 128
     max_rights: int = 1 << 16
+    max_rights_per_port: int = 64
     greeting_timeout: float = 5.0
     heartbeat: float | None = 10.0
     unread_limit: int = 1 << 28

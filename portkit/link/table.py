@@ -5,6 +5,7 @@ What changes the tables does so under the link's lock.
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from portkit.link.link import Link
 
 OPENED = 1 << 63
+"""The bit of a right's number that the dialling side chose; without it, the port's side did."""
 ATTEMPTS = 1 << 20
 """The numbers with which a dialling side may open a port again that it lost the connection to; the
 bits above them say that it is the same right, unless they are 0."""
-"""The bit of a right's number that the dialling side chose; without it, the port's side did."""
 
 
 class RightsTable:
@@ -43,6 +44,7 @@ class RightsTable:
         self._link = link
         self.exports: dict[int, Export] = {}
         self._relayed: dict[Reached, Export] = {}
+        self._opened: Counter[bytes] = Counter()
         self._imports: dict[int, ImportRef] = {}
         self._leaving: dict[int, ImportRef] = {}
         self._once: dict[int, ReplyPort] = {}
@@ -153,7 +155,7 @@ class RightsTable:
         with self._link.lock:
             if self.exports.pop(export.number, None) is None:
                 return
-            self._forget_relay(export)
+            self._forget(export)
             export.end()
             self._link.write_quietly(frames.dead(export.number))
         self._link.check_needed()
@@ -177,7 +179,12 @@ class RightsTable:
         self._link.write_quietly(frames.release(ref.number, ref.received), target=ref.number)
         self._link.check_needed()
 
-    def _forget_relay(self, export: Export) -> None:
+    def _forget(self, export: Export) -> None:
+        if export.port_id:
+            self._opened[export.port_id] -= 1
+            if not self._opened[export.port_id]:
+                del self._opened[export.port_id]
+            return
         for right, relayed in list(self._relayed.items()):
             if relayed is export:
                 del self._relayed[right]
@@ -199,9 +206,12 @@ class RightsTable:
         if number <= self._last_opened:
             raise ProtocolError(f"{number} is no new number of the peer's for a right")
         self._last_opened = number
-        most = self._link.node.settings.max_rights
-        if len(self.exports) >= most:
-            raise ProtocolError(f"the peer opens more than {most} rights")
+        settings = self._link.node.settings
+        if len(self.exports) >= settings.max_rights:
+            raise ProtocolError(f"the peer opens more than {settings.max_rights} rights")
+        most = settings.max_rights_per_port  # each has a window of its own in the port's queue
+        if self._opened[frame.body[:16]] >= most:
+            raise ProtocolError(f"the peer opens a port more than {most} times")
         port = self._link.node.find(frame.body[:16], frame.body[16:])
         with self._link.lock:
             if port is not None:
@@ -210,6 +220,7 @@ class RightsTable:
                 if port._add_sender(export):
                     export.handed = 1
                     self.exports[number] = export
+                    self._opened[export.port_id] += 1
                     self._link.write_quietly(
                         frames.credit(number, export.window - 1, WINDOW - FIRST_WINDOW)
                     )
@@ -227,6 +238,7 @@ class RightsTable:
                 with self._link.lock:
                     if self.exports.pop(export.number, None) is None:
                         continue
+                    self._forget(export)
                     self._link.write_quietly(frames.dead(export.number))
                 self._drop(export)
 
@@ -268,7 +280,7 @@ class RightsTable:
                 self._link.write_quietly(frames.credit(frame.a, export.window, WINDOW))
                 return
             del self.exports[frame.a]
-            self._forget_relay(export)
+            self._forget(export)
         self._drop(export)
 
     def _drop(self, export: Export) -> None:

@@ -195,6 +195,8 @@ def test_the_limits_are_those_of_the_page() -> None:
     assert limits["frame of a PART"].endswith(f"+ {PART_HEAD}")
     settings = Settings()
     assert limits["rights opened by OPEN and not released"] == f"{settings.max_rights} in portkit"
+    shown = limits["of these, to one and the same port"]
+    assert shown == f"{settings.max_rights_per_port} in portkit"
     shown = limits["links of one process with another"]
     assert shown == f"{settings.max_links_per_process} in portkit"
     text = " ".join(TEXT.split())
