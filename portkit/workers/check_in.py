@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from portkit._validation import first_fault
 from portkit.errors import CheckInError, ProtocolError
 from portkit.message import PortMessage
-from portkit.port import Port
+from portkit.port import Port, ReplyPort
 
 CHECK_IN = 100
 """kCheckinMessage of Apple's guide."""
@@ -90,6 +90,8 @@ def read(message: PortMessage) -> Arrival:
     ports = message.ports
     if len(ports) != 2:
         raise CheckInError(f"a check-in brings two ports, this one {len(ports)}")
+    if any(isinstance(port, ReplyPort) for port in ports):  # of whose end nobody would be told
+        raise CheckInError("a check-in brings ports, and no rights to answer")
     try:
         record = CheckIn.model_validate_json(message.data or b"")
     except ValidationError as error:

@@ -25,8 +25,11 @@ from portkit import (
     Restart,
     RunLoop,
     TransportError,
+    _thread,
     connect_port,
 )
+from portkit._answer import Answer
+from portkit.port import ReplyPort
 from portkit.workers import CHECK_IN, Session, Worker, WorkerGroup
 from portkit.workers.check_in import ACCEPTED, REFUSED
 from tests.support import PATIENCE, Reports, eventually
@@ -362,6 +365,21 @@ def test_what_the_door_refuses(guests: Any, record: dict[str, Any], reason: byte
         refusal = guests().knock(group, **record)
         assert refusal.msgid == REFUSED
         assert reason in (refusal.data or b"")
+
+
+def test_a_right_to_answer_is_no_worker(guests: Any) -> None:
+    """Its end is told to nobody: it would have the place for ever."""
+    with started(message_group()) as group:
+        wrong = guests()
+        wrong.control.invalidate()
+        wrong.control = ReplyPort(Answer(_thread.current().waiter))
+        refusal = wrong.knock(group)
+        assert (refusal.msgid, refusal.data) == (
+            REFUSED,
+            b"a check-in brings ports, and no rights to answer",
+        )
+        assert not group.workers[0].has_checked_in
+        assert guests().knock(group).msgid == ACCEPTED
 
 
 def test_a_token_of_any_letters_is_just_unknown(guests: Any) -> None:
