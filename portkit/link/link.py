@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import RLock
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from portkit import _fork, _thread
@@ -22,6 +21,7 @@ from portkit.link.incoming import Incoming
 from portkit.link.lending import Lending
 from portkit.link.once import code_of
 from portkit.link.outbox import Outbox
+from portkit.link.patience import Patience
 from portkit.link.reading import Reading
 from portkit.link.rights import Export, ImportRef
 from portkit.link.sending import Sending
@@ -252,27 +252,32 @@ class Link:
         self.reading.read_all()
         self.close(f"the connection was lost: {self.write_error}")
 
-    def linger(self, timeout: float) -> None:
-        """At the process's end: write what is left, for up to ``timeout`` seconds."""
-        deadline = monotonic() + timeout
-        while self.outbox.size and not self.is_closed and monotonic() < deadline:
-            channel = self.channel
-            if channel is not None:
-                service.wait_writable(channel.fileno(), deadline - monotonic())
-                with self.lock:
-                    self.flush()
+    def linger(self, patience: Patience) -> None:
+        """At the process's end: write what is left, while the peer takes some of it."""
+        while self.outbox.size and (channel := self.channel) is not None:
+            service.wait_writable(channel.fileno(), patience.left)
+            before = self.outbox.size
+            with self.lock:
+                self.flush()
+            if self.outbox.size < before:
+                patience.renew()
+            elif not patience.lasts:
+                break
+        if self.outbox.size:
+            logger.warning("%r: the process ends, and %d bytes are lost", self, self.outbox.size)
 
-    def await_end(self, timeout: float) -> None:
-        """At the process's end: read until the peer has ended too, for up to ``timeout`` seconds.
+    def await_end(self, patience: Patience) -> None:
+        """At the process's end: read until the peer has ended too, while it takes what was written.
 
         If the kernel still had to answer it after this process, what is on its way would be lost.
         """
-        deadline = monotonic() + timeout
-        while not self.is_closed and monotonic() < deadline:
-            channel = self.channel
-            if channel is not None:
-                service.wait_readable(channel.fileno(), deadline - monotonic())
-                self.incoming.read(wait=max(0.0, deadline - monotonic()))
+        acknowledged: int | None = None
+        while (channel := self.channel) is not None and patience.lasts:
+            before, acknowledged = acknowledged, channel.acknowledged()
+            if acknowledged != before:
+                patience.renew()
+            service.wait_readable(channel.fileno(), min(_MOMENT, patience.left))
+            self.incoming.read(wait=patience.left)
 
     # Notes, by finalizers: no lock is taken.
 

@@ -11,13 +11,13 @@ import atexit
 import select
 from collections.abc import Callable, Hashable
 from threading import Event, Lock, Thread
-from time import monotonic
 from typing import Protocol, cast
 
 from portkit import _fork, _thread
 from portkit._report import report
 from portkit._wakeup import Gathering
 from portkit.errors import LoopEndedError
+from portkit.link.patience import Patience
 from portkit.runloop import InputSource, RunLoop, Timer
 from portkit.runloop.poller import READ, WRITE
 from portkit.runloop.pump import PumpSource
@@ -27,9 +27,9 @@ _LOOK_AFTER = 0.02
 _FLUSH = 0.001
 """Seconds for which a thread that goes on without waiting may leave unwritten what it sent."""
 _LINGER = 1.0
-"""Seconds for which the end of a process waits for peers to take what is left for them."""
-_LEAST_LINGER = 0.01
-"""Seconds for a peer whose turn comes after that: what it can take at once is written."""
+"""Seconds for which the end of a process waits for peers to take more of what is left for them."""
+_LONGEST_LINGER = 30.0
+"""Seconds for which it waits at most, for peers that do take some now and then."""
 _START = 30.0
 """Seconds for the thread to start; only a machine at its end needs more."""
 
@@ -37,15 +37,15 @@ _START = 30.0
 class Lingering(Protocol):
     """A link, at the end of the process."""
 
-    def linger(self, timeout: float) -> None:
-        """The process ends: write what is left, for up to so many seconds."""
+    def linger(self, patience: Patience) -> None:
+        """The process ends: write what is left."""
 
     def finish(self) -> bool:
         """Write no more; whether to wait for the peer's end."""
         ...
 
-    def await_end(self, timeout: float) -> None:
-        """Wait for that, for up to so many seconds."""
+    def await_end(self, patience: Patience) -> None:
+        """Wait for that."""
 
 
 class LookedAfter(Protocol):
@@ -263,18 +263,18 @@ def _linger() -> None:
     service = _service
     if service is None:
         return
-    deadline = monotonic() + _LINGER
+    patience = Patience(_LINGER, _LONGEST_LINGER)
     links = [cast("Lingering", one) for one in service.clients if hasattr(one, "linger")]
     awaited: list[Lingering] = []
     for link in links:
         try:
-            link.linger(max(_LEAST_LINGER, deadline - monotonic()))
+            link.linger(patience)
             if link.finish():
                 awaited.append(link)
         except Exception as error:
             report("what was left to write could not be written", error, link)
     for link in awaited:
-        link.await_end(deadline - monotonic())
+        link.await_end(patience)
 
 
 atexit.register(_linger)

@@ -49,6 +49,19 @@ class Taker(Channel):
         """It does."""
         return True
 
+    @property
+    def has_unread(self) -> bool:
+        """Nothing is read."""
+        return False
+
+    def acknowledged(self) -> int | None:
+        """There is no network."""
+        return None
+
+    def finish(self) -> bool:
+        """There is no peer."""
+        return False
+
     def fileno(self) -> int:
         """There is none."""
         raise NotImplementedError

@@ -11,6 +11,7 @@ import pytest
 
 from portkit import InvalidPortError, MachPort, RunLoop
 from portkit.link import service
+from portkit.link.patience import Patience
 from tests.link.helpers import Pair
 from tests.support import PATIENCE, LoopThread, eventually, run_on_thread
 
@@ -207,9 +208,9 @@ def test_at_exit_all_peers_that_take_nothing_cost_one_wait() -> None:
     """And each has its turn."""
 
     class Stuck:
-        def linger(self, timeout: float) -> None:
-            waits.append(timeout)
-            threading.Event().wait(timeout)
+        def linger(self, patience: Patience) -> None:
+            waits.append(patience.left)
+            threading.Event().wait(patience.left)
 
         def finish(self) -> bool:
             return False

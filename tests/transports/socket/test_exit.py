@@ -60,7 +60,7 @@ def test_all_that_was_accepted_arrives(ends: Ends, reconnect: str) -> None:
 def test_on_a_slow_line_too(ends: Ends) -> None:
     server = Server()
     proxy = ends.proxy(ends.serve(server))
-    proxy.slow(3 << 20)
+    proxy.slow(600 << 10)  # so that it takes longer than a peer is waited for that takes nothing
     script = """
 handle = SocketPort.remote(host, number)
 for one in range(24):
