@@ -22,7 +22,9 @@ from tests.transports.socket.pki import Pki
 
 KEY = PreSharedKey(id="the-key-id", secret=SecretBytes(b"nobody else has this"))
 OTHER = PreSharedKey(id="second-key-id", secret=SecretBytes(b"nor has anybody this one"))
-SETTINGS = Settings(greeting_timeout=0.1)
+SETTINGS = Settings(greeting_timeout=PATIENCE)
+LIMIT = 2.0
+"""Seconds for a handshake, where a test waits for that."""
 
 Connect = Callable[[], socket.socket]
 
@@ -30,11 +32,16 @@ Connect = Callable[[], socket.socket]
 @pytest.fixture
 def port(request: pytest.FixtureRequest, pki: Pki, no_leftovers: None) -> Iterator[SocketPort]:
     tls = pki.config() if request.param == "TLS" else None
-    is_busy = "nobody_else" in request.node.name  # then who is welcome has to have the time
-    settings = SETTINGS._replace(greeting_timeout=1.0) if is_busy else SETTINGS
+    waits = "limit" in request.fixturenames
+    settings = SETTINGS._replace(greeting_timeout=LIMIT) if waits else SETTINGS
     with SocketPort(tls=tls, key=[KEY, OTHER], queue_limit=7531, settings=settings) as made:
         yield made
         assert eventually(lambda: is_quiet(made))
+
+
+@pytest.fixture
+def limit() -> None:
+    """For tests that wait until the handshake's time is over, which then is short."""
 
 
 @pytest.fixture
@@ -56,8 +63,6 @@ both = pytest.mark.parametrize("port", ["plain", "TLS"], indirect=True)
 HELLO = frames.record(Kind.HELLO, greeting(b"i" * 16, 1, Settings().limits))
 ASKED = frames.auth(1, b"n" * NONCE_SIZE + KEY.id.encode())
 PROBES: dict[str, bytes] = {
-    "nothing": b"",
-    "a byte": b"\0",
     "zeros": bytes(100),
     "noise": Random(5).randbytes(5000),
     "text": b"\r\n\r\nhelp\r\n",
@@ -66,7 +71,6 @@ PROBES: dict[str, bytes] = {
     "the beginning of TLS": b"\x16\x03\x01\x02\x00\x01" + bytes(100),
     "a length without end": HEADER.pack(0xFFFFFFFF, Kind.HELLO, 0, 0),
     "no length": HEADER.pack(0, Kind.HELLO, 0, 0),
-    "half a frame": HELLO[:-1],
     "HELLO": HELLO,
     "WELCOME": frames.record(Kind.WELCOME, HELLO[HEADER_SIZE:]),
     "REFUSED": frames.refusal("no"),
@@ -87,15 +91,21 @@ PROBES: dict[str, bytes] = {
     "PART": HEADER.pack(HEADER_SIZE + 12, Kind.PART, 1, 0) + bytes(12),
     "AUTH of step 2": frames.auth(2, b"n" * NONCE_SIZE),
     "AUTH of step 3": frames.auth(3, b"n" * NONCE_SIZE),
-    "AUTH without an id": frames.auth(1, b"n" * NONCE_SIZE),
     "AUTH with too long an id": frames.auth(1, b"n" * NONCE_SIZE + b"i" * 65),
-    "AUTH": ASKED,
-    "AUTH of an unknown id": frames.auth(1, b"n" * NONCE_SIZE + b"who knows"),
-    "AUTH of an id that is no text": frames.auth(1, b"n" * NONCE_SIZE + b"\xff\0"),
     "AUTH and a wrong proof": ASKED + frames.auth(3, b"p" * NONCE_SIZE),
     "AUTH and HELLO": ASKED + HELLO,
     "AUTH twice": ASKED + ASKED,
 }
+WAITING: dict[str, bytes] = {
+    "nothing": b"",
+    "a byte": b"\0",
+    "half a frame": HELLO[:-1],
+    "AUTH without an id": frames.auth(1, b"n" * NONCE_SIZE),
+    "AUTH": ASKED,
+    "AUTH of an unknown id": frames.auth(1, b"n" * NONCE_SIZE + b"who knows"),
+    "AUTH of an id that is no text": frames.auth(1, b"n" * NONCE_SIZE + b"\xff\0"),
+}
+"""After these, more is awaited."""
 
 
 def came(connection: socket.socket) -> list[tuple[int, int, bytes]]:
@@ -136,16 +146,35 @@ def test_all_that_comes_back_is_a_nonce_at_most_and_the_refusal(
     probe: bytes, port: SocketPort, connect: Connect
 ) -> None:
     connection = connect()
-    if probe:
-        connection.sendall(probe)
-    *before, refusal = came(connection)
-    assert refusal[0] == Kind.REFUSED
+    connection.sendall(probe)
+    check(came(connection), port)
+
+
+def check(frames_that_came: list[tuple[int, int, bytes]], port: SocketPort) -> None:
+    """Whether they tell nothing."""
+    *before, (kind, _, text) = frames_that_came
+    assert kind == Kind.REFUSED
     assert [(kind, step, len(body)) for kind, step, body in before] in (
         [],
         [(Kind.AUTH, 2, NONCE_SIZE)],
     )
-    text = refusal[2]
     assert [secret for secret in secrets_of(port) if secret in text] == []
+
+
+@both
+@pytest.mark.usefixtures("limit")
+def test_who_does_not_go_on_learns_no_more_when_the_time_is_over(
+    port: SocketPort, connect: Connect
+) -> None:
+    scanners = []
+    for probe in WAITING.values():
+        scanners.append(connect())
+        if probe:
+            scanners[-1].sendall(probe)
+    for scanner in scanners:
+        found = came(scanner)
+        check(found, port)
+        assert found[-1][2] == b"the handshake was not over within 2.0 s"
 
 
 @both
@@ -165,10 +194,11 @@ def test_a_known_id_is_not_told_from_others(port: SocketPort, connect: Connect) 
 
 
 @both
+@pytest.mark.usefixtures("limit")
 def test_a_scan_puts_nobody_else_off(port: SocketPort, connect: Connect, pki: Pki) -> None:
     tls = None if port._security.tls is None else pki.config("client")
     scanners = []
-    for probe in PROBES.values():
+    for probe in [*PROBES.values(), *WAITING.values()]:
         scanners.append(connect())
         scanners[-1].sendall(probe)
     start = time.monotonic()
@@ -177,7 +207,7 @@ def test_a_scan_puts_nobody_else_off(port: SocketPort, connect: Connect, pki: Pk
         assert port.receive(PATIENCE).data == b"let me through"
     assert time.monotonic() - start < 2.5
     for scanner in scanners:
-        assert came(scanner)[-1][0] == Kind.REFUSED
+        check(came(scanner), port)
 
 
 def test_without_a_certificate_not_even_that_comes(pki: Pki) -> None:
