@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, cast
 
+from portkit._text import printable
 from portkit.errors import PortError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Sender(NamedTuple):
     def __str__(self) -> str:
         if self.pid is not None:
             return f"process {self.pid} of user {self.uid}"
-        proof = [*self.names[:1], *([f"key {self.key_id}"] if self.key_id else [])]
+        proof = [*map(printable, self.names[:1]), *([f"key {self.key_id}"] if self.key_id else [])]
         return f"{self.host} ({', '.join(proof)})" if proof else self.host
 
 

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from portkit._report import logger, report
+from portkit._text import printable
 from portkit.errors import BecameInvalidError, InvalidPortError, PortError, ProtocolError
 from portkit.link import frames, greeting, service
 from portkit.link.channel import MOST_DESCRIPTORS, Channel
@@ -282,7 +283,7 @@ class Incoming:
         if self.greeted or not self._dialled:
             raise ProtocolError("a refusal came that was not due")
         self._link.was_refused = True
-        self._link.close(f"the peer refused it: {frame.body.decode(errors='replace')}")
+        self._link.close(f"the peer refused it: {printable(frame.body)}")
 
     def _on_auth(self, frame: Frame) -> None:
         # Where a key is asked for, the transport has taken these frames before there is a link.

@@ -9,6 +9,7 @@ from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING
 
+from portkit._text import printable
 from portkit.errors import BecameInvalidError, ProtocolError
 from portkit.link import frames, service
 from portkit.link.flow import FIRST_WINDOW, WINDOW
@@ -316,7 +317,7 @@ class RightsTable:
         """A request of this side will not be answered."""
         reply_port = self.claim_once(frame.a)
         if reply_port is not None:
-            reply_port.fail(error_of(frame.flags, frame.body.decode(errors="replace")))
+            reply_port.fail(error_of(frame.flags, printable(frame.body)))
 
     def close(self, reason: BecameInvalidError) -> None:
         """The link has ended: everything ends with it. Without the lock."""

@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from portkit._text import printable
 from portkit._validation import first_fault
 from portkit.errors import CheckInError, ProtocolError
 from portkit.message import PortMessage
@@ -120,8 +121,7 @@ def check_in(
         reply_timeout=timeout,
     )
     if answer.msgid == REFUSED:
-        reason = (answer.data or b"").decode(errors="replace")
-        raise RefusedError(f"the check-in was refused: {reason}")
+        raise RefusedError(f"the check-in was refused: {printable(answer.data or b'')}")
     ports = answer.ports
     if answer.msgid != ACCEPTED or not ports:
         raise ProtocolError(f"what answers there is no group's door: it says {answer!r}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from portkit import _fork
 from portkit._report import logger
+from portkit._text import printable
 from portkit.errors import NameInUseError
 from portkit_transports.socket.async_thread import AsyncThread
 from portkit_transports.socket.multicast import (
@@ -333,7 +334,7 @@ class Responder(AsyncThread):
 def _taken(name: str, claim: Claim) -> str:
     return (
         f"the name {name!r} is taken on the network, by port {claim.number} of "
-        f"{claim.server[:80]}: choose another, or have its owner unregister it"
+        f"{printable(claim.server[:80])}: choose another, or have its owner unregister it"
     )
 
 

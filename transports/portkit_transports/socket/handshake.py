@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from portkit._report import report
+from portkit._text import printable
 from portkit.errors import AuthenticationError, PortError, TransportError
 from portkit.link import frames, service
 from portkit.link.frames import HEADER, HEADER_SIZE, MAX_RECORD, Kind
@@ -345,6 +346,5 @@ def reason_of(error: NotTLSError) -> str:
     if len(beginning) > HEADER_SIZE:
         size, kind, _, _ = HEADER.unpack_from(beginning)
         if kind == Kind.REFUSED and size <= HEADER_SIZE + frames.MAX_TEXT:
-            text = beginning[HEADER_SIZE:size].decode(errors="replace")
-            return "".join(char if char.isprintable() else "?" for char in text)
+            return printable(beginning[HEADER_SIZE:size])
     return ""

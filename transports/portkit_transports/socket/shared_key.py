@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from portkit._text import printable
 from portkit._validation import first_fault
 from portkit.errors import AuthenticationError, TransportError
 from portkit.link import frames
@@ -339,8 +340,7 @@ def _body(frame: bytes, due: int) -> bytes:
     )
     from_listener = due in (_CHALLENGE, _ANSWER)
     if from_listener and kind == Kind.REFUSED:
-        reason = frame[HEADER_SIZE : HEADER_SIZE + MAX_TEXT].decode(errors="replace")
-        shown = "".join(char if char.isprintable() else "?" for char in reason)
+        shown = printable(frame[HEADER_SIZE : HEADER_SIZE + MAX_TEXT])
         raise AuthenticationError(f"the peer refused the connection: {shown}")
     if due == _ID and kind == Kind.HELLO:
         raise AuthenticationError(

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from portkit._report import logger
+from portkit._text import printable
 from portkit.errors import TransportError
 from portkit_transports.socket.certificate_names import is_expected, is_named, peer_names_of
 
@@ -152,7 +153,9 @@ class TLSConfig(BaseModel):
             names: what :func:`peer_names_of` says of it.
             expected_host: the host that was dialled; None for one that listens.
         """
-        shown = f"its certificate is for {', '.join(names)}" if names else "it has no name"
+        shown = (
+            f"its certificate is for {printable(', '.join(names))}" if names else "it has no name"
+        )
         if self.peer_names:
             if is_expected(names, self.peer_names):
                 return ""
