@@ -34,6 +34,7 @@ from tests.transports.socket.connections import (
     few_descriptors,
     is_quiet,
     place_of,
+    reset,
 )
 from tests.transports.socket.pki import Pki
 
@@ -280,6 +281,17 @@ def test_handshakes_of_tls_that_stop_half_way_are_dropped(
         assert eventually(lambda: is_quiet(port))
         assert logged().count("the handshake was not over within 0.7 s") == 8
         with dialled(port, pki.config("client")) as remote:
+            assert remote.request(b"?").data == b"?"
+
+
+@kinds
+def test_those_who_are_gone_before_they_are_accepted_do_no_harm(kind: str, pki: Pki) -> None:
+    options = KINDS[kind](pki)
+    with echoing(**options) as port:
+        for _ in range(50):
+            reset(socket.create_connection(place_of(port), PATIENCE))
+        assert eventually(lambda: is_quiet(port))
+        with dialled(port, **options) as remote:
             assert remote.request(b"?").data == b"?"
 
 
