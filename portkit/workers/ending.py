@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Collection
 from typing import NamedTuple
@@ -29,6 +30,16 @@ def raised(error: BaseException | None) -> Ending | None:
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return None
     return Ending("\n" + "".join(traceback.format_exception(error)).rstrip(), error)
+
+
+def exited(returncode: int) -> str:
+    """How a process ended, by what ``subprocess`` says of it: a status, or minus a signal."""
+    if returncode >= 0:
+        return f"exit status {returncode}"
+    try:
+        return f"killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"killed by signal {-returncode}"
 
 
 def farewell(error: BaseException | None) -> bytes:

@@ -16,7 +16,7 @@ from portkit import _fork, _thread
 from portkit._report import report
 from portkit.link.remote_port import RemotePort
 from portkit.port import Port
-from portkit.workers.ending import Ending
+from portkit.workers.ending import Ending, exited
 from portkit.workers.launcher import Ended, Launcher, join_all, unused_name
 from portkit.workers.orders import Orders
 from portkit.workers.stderr import StandardError
@@ -220,20 +220,14 @@ def _ending(returncode: int, why: str, stderr: StandardError) -> Ending | None:
     if returncode == 0:
         return None
     lines = stderr.last_lines()
+    reason = exited(returncode)
     if returncode > 0:
-        reason = f"exit status {returncode}" + (f": {lines[-1]}" if lines else "")
+        reason += f": {lines[-1]}" if lines else ""
     else:
-        reason = f"killed by {_signal_name(-returncode)}" + (f", as {why}" if why else "")
+        reason += f", as {why}" if why else ""
     if len(lines) > 1 or (lines and returncode < 0):
         reason += "\nThe last lines on its standard error:\n" + "\n".join(lines)
     return Ending(f" {reason}")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 @contextmanager

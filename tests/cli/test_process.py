@@ -17,6 +17,7 @@ from typing import Self
 import pytest
 
 import portkit
+from portkit.cli.demo.sides import _CHECK_IN_TIMEOUT
 from tests.cli.helpers import PORTKIT, demo, environment, row, run
 from tests.support import PATIENCE, eventually
 
@@ -119,6 +120,23 @@ def test_a_worker_that_is_killed_half_way_costs_nothing(tree: Path, over: str, r
     assert row(output, "sha-256") == digest_of_tree(tree)
     assert row(output, "verified").startswith("10000 of 10000")
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_a_worker_that_ends_before_its_check_in_is_not_waited_for(tmp_path: Path) -> None:
+    """Over a socket as well, where the group itself knows nothing of processes."""
+    (tmp_path / "file").touch()
+    command = (*PORTKIT, "demo", tmp_path, "--over", "socket", "--workers", "2")
+    with OnTerminal(*command) as demo:
+        assert eventually(lambda: children_of(demo.process.pid))
+        demo.process.send_signal(signal.SIGSTOP)
+        os.kill(children_of(demo.process.pid)[0], signal.SIGKILL)
+        demo.process.send_signal(signal.SIGCONT)
+        began = monotonic()
+        shown = demo.read_until(None)
+        assert demo.process.wait(PATIENCE) == 1
+        assert monotonic() - began < _CHECK_IN_TIMEOUT / 2
+    line = "portkit demo: a worker's process ended before all had checked in: killed by SIGKILL"
+    assert line in shown
 
 
 def test_when_it_is_killed_its_workers_end(tmp_path: Path) -> None:

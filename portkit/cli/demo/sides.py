@@ -6,14 +6,14 @@ import os
 import re
 import shlex
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from portkit.cli.demo.started import started
 from portkit.cli.security import connection_options, split_folder_and_name, tls_from_folder
 from portkit.workers import WorkerGroup
 
@@ -26,8 +26,6 @@ _OWN = {"mach", "message"}
 """Over these groups start their workers themselves."""
 _CHECK_IN_TIMEOUT = 30.0
 """Seconds: there may be more workers than processors, and each starts a Python of its own."""
-_TO_END = 5.0
-"""Seconds for a worker's process to end, before it is killed."""
 _PLACE = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 _ANYWHERE = {"0.0.0.0", "[::]"}  # noqa: S104 - compared with, not listened at
 
@@ -86,24 +84,14 @@ class OverTLS(Side):
 
     @contextmanager
     def attend(self, group: WorkerGroup, say: Callable[[str], object]) -> Iterator[None]:
-        """Start the workers, and see them end, and with this process however that ends."""
+        """Start the workers, which end with this process however that ends."""
         command = [
             *(sys.executable, "-P", "-m", "portkit", "worker", TARGET, "--main", str(group.open())),
             *("--tls", f"{self._folder.name}:{_WORKER}", "--no-retry", "--lifeline"),
             *("--check-in-timeout", f"{_CHECK_IN_TIMEOUT:g}"),
         ]
         path = os.pathsep.join([os.path.abspath(entry) for entry in sys.path])  # noqa: PTH100
-        with ExitStack() as stack:
-            stack.callback(group.stop)
-            for _ in group.workers:
-                # In a process group of its own: a Ctrl-C in the terminal is for this process alone.
-                process = subprocess.Popen(  # noqa: S603 - made of our own parts, without a shell
-                    command,
-                    stdin=subprocess.PIPE,
-                    env={**os.environ, "PYTHONPATH": path},
-                    process_group=0,
-                )
-                stack.callback(_see_end, process)
+        with started(group, command, {**os.environ, "PYTHONPATH": path}):
             yield
 
     def all_came(self) -> None:
@@ -188,18 +176,6 @@ def side_of(over: str, listen: str | None, tls: str | None, psk: Path | None) ->
     if over not in _OWN:
         raise ValueError(f"workers cannot be started over {over!r}: they can over mach and message")
     return Side()
-
-
-def _see_end(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None, "it is a pipe"
-    try:
-        process.stdin.close()
-        process.wait(_TO_END)
-    except BaseException as error:
-        process.kill()
-        process.wait()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
 
 
 def _own_name(certificate: Path | None) -> str:
