@@ -14,6 +14,8 @@ from portkit_transports.socket.certificate_names import peer_names_of
 from portkit_transports.socket.connection import Connection, host_of
 
 _RECEIVED_AT_ONCE = 1 << 17
+_MOST_RECEIVED = 4
+"""How often in a row, without a byte for the link, before others have their turn."""
 _ENCRYPTED_AT_ONCE = 1 << 16
 _RECORDS = frozenset(range(20, 25))
 """How a record of TLS can begin."""
@@ -166,14 +168,22 @@ class TLSChannel:
         return count
 
     def _decrypt(self, buffer: memoryview) -> int:
-        """At least one byte."""
+        """At least one byte.
+
+        Raises:
+            BlockingIOError: there is none now; or much else, and the descriptor tells again.
+        """
+        received = 0
         while True:
             try:
                 if self._incoming.pending or self._tls.pending() or self._incoming.eof:
                     return int(self._tls.read(len(buffer), buffer))
             except ssl.SSLWantReadError:
                 pass
+            if received == _MOST_RECEIVED:  # TLS may talk of itself for ever
+                raise BlockingIOError
             self._receive()
+            received += 1
 
     def _receive(self) -> None:
         data = self._socket.recv(_RECEIVED_AT_ONCE)
@@ -297,6 +307,8 @@ _DATES = (
     "the peer refuses this side's certificate, and its log says why: look at the dates of both "
     "certificates, and at the clocks"
 )
+
+
 def _is_tls(beginning: bytes) -> bool:
     """Whether this is how a record begins: its type, 3, and a number that is not 0.
 
