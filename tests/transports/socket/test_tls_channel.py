@@ -128,7 +128,7 @@ TURNS = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 5000)), max_size=20
     st.lists(TURNS, min_size=2, max_size=2),
     st.sampled_from([1, 7, 100, 1 << 17]),
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_every_byte_arrives_in_order_whatever_the_socket_moves(
     config: TLSConfig, sizes: tuple[list[int], list[int]], moves: list[list[int]], buffer: int
 ) -> None:
@@ -237,7 +237,7 @@ def advance_to_the_end(channel: TLSChannel) -> None:
         await_ready(channel)
 
 
-@pytest.mark.parametrize("cut", range(1, 50, 4))
+@pytest.mark.parametrize("cut", range(1, 50, 7))
 def test_records_may_be_cut_anywhere(config: TLSConfig, cut: int) -> None:
     with raw_pair(config) as (raw, channel):
         both = raw.records(b"one") + raw.records(b"two")
@@ -439,11 +439,13 @@ def test_a_signal_handler_that_sends_while_its_thread_writes_keeps_records_whole
                 signal.raise_signal(signal.SIGUSR1)
 
         with handling(signal.SIGUSR1, send_more):
-            meddle(channel, before_send=interrupt)
+            meddled = meddle(channel, before_send=interrupt)
             for number in range(50):
                 remote.send(b"program %d" % number + bytes(number * 500))
-        came = [(port.receive(PATIENCE).data or b"").rstrip(b"\0") for _ in range(100)]
+            meddled.before_send = lambda: None
+        came = [(port.receive(PATIENCE).data or b"").rstrip(b"\0") for _ in range(50 + handled)]
+    assert handled
     assert [one for one in came if one.startswith(b"p")] == [b"program %d" % n for n in range(50)]
     assert {one for one in came if one.startswith(b"h")} == {
-        b"handler %d" % number for number in range(1, 51)
+        b"handler %d" % number for number in range(1, handled + 1)
     }
