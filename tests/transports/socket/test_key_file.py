@@ -205,7 +205,7 @@ def test_rubbish_is_refused_and_not_shown(name: str, path: Path) -> None:
         PreSharedKey.read(path)
     text = str(raised.value)
     assert text.startswith(f"{path} holds no pre-shared key: ")
-    assert "PreSharedKey.generate(id).write(path) makes one" in text
+    assert "'portkit certs key ID' makes one, or PreSharedKey.generate" in text
     assert raised.value.__context__ is None, "it knows what is in the file"
     assert "3233343536" not in "".join(traceback.format_exception(raised.value))
 

@@ -136,7 +136,7 @@ CASES: dict[str, Case] = {
         key(KEY),
         key(UNKNOWN),
         NOT_THE_KEY,
-        f"key 'unknown', which is not known .*{NOT_THE_KEY}",
+        f"key 'unknown', which is not known, was refused.*{NOT_THE_KEY}",
         key(KEY),
     ),
     "the dialler has no key": Case(key(KEY), nothing, NO_KEY, NO_KEY, key(KEY)),

@@ -231,7 +231,7 @@ def test_the_log_can_tell_which_key_was_meant(key_id: bytes) -> None:
     listener = new_listener()
     assert listener.claim == ""
     listener.received(frames.auth(1, bytes(32) + key_id))
-    assert listener.claim.endswith("which is not known")
+    assert listener.claim.endswith(", which is not known,")
     assert listener.claim.isprintable()
     assert listener.claim.isascii()
     assert "give both sides the same key" in fails(listener, frames.auth(3, bytes(32)))

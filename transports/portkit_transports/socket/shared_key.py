@@ -47,6 +47,7 @@ _OVER = 0
 _SECRET_SIZE = 32
 _LEAST = 16
 _MOST = 1024
+_MAKE = "'portkit certs key ID' makes one, or PreSharedKey.generate(id).write(path)"
 _UNPROVEN = (
     "the pre-shared key is not known here, or its secret is another: give both sides the same key"
 )
@@ -113,8 +114,7 @@ class PreSharedKey(BaseModel):
             data = key_file.read(Path(path))
         except OSError as error:
             raise TransportError(
-                f"cannot read the pre-shared key {path}: {error.strerror or error}; "
-                "PreSharedKey.generate(id).write(path) makes one"
+                f"cannot read the pre-shared key {path}: {error.strerror or error}; {_MAKE}"
             ) from error
         try:
             file = _File.model_validate_json(data)
@@ -122,8 +122,7 @@ class PreSharedKey(BaseModel):
         except ValidationError as error:
             fault = first_fault(error)
         raise TransportError(  # not from the error, for that knows what is in the file
-            f"{path} holds no pre-shared key: {fault}; PreSharedKey.generate(id).write(path) "
-            "makes one"
+            f"{path} holds no pre-shared key: {fault}; {_MAKE}"
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -321,7 +320,7 @@ class KeyListener:
         self._secret = known.get_secret_value() if known else secrets.token_bytes(_SECRET_SIZE)
         self._asked = key_id
         name = ascii(key_id.decode(errors="replace"))
-        self.claim = f"key {name}" if known else f"key {name}, which is not known"
+        self.claim = f"key {name}" if known else f"key {name}, which is not known,"
 
     def _proof(self, side: bytes) -> bytes:
         return proof(self._secret, side, self._asked, self._nonces, self._binding)
