@@ -18,6 +18,7 @@ from portkit.link.channel import Channel
 from portkit.link.decoder import Limits
 from portkit.link.frames import Kind, LongMessage
 from portkit.link.incoming import Incoming
+from portkit.link.leaving import Leaving
 from portkit.link.lending import Lending
 from portkit.link.once import code_of
 from portkit.link.outbox import Outbox
@@ -36,10 +37,7 @@ if TYPE_CHECKING:
 _GATHERED = 1 << 16
 """Bytes that a burst may leave unwritten."""
 _MOMENT = 0.05
-"""Seconds until it is looked again whether all is written and answered."""
-_FAREWELL = 10.0
-"""Seconds for the peer of a link that is not needed any more to end it too, without heartbeat."""
-_UNNEEDED = "no port is reached by it any more"
+"""Seconds until it is looked again whether the peer has ended."""
 _EXPLANATION = 1.0
 """Seconds for another thread to finish reading what the peer said before it went."""
 _INTERRUPTED = "writing was interrupted by an exception of a signal handler"
@@ -92,7 +90,7 @@ class Link:
         self.incoming: Incoming = Incoming(self, dialled=dialled)
         self.reading: Reading = Reading(self)
         self._is_keeping = False
-        self._is_leaving = False
+        self._leaving = Leaving(self)
         self.is_finished: bool = False
         self.write_error: str = ""  # not the error: its traceback would keep the connection open
         self.service_source: service.ServiceSource = service.ServiceSource(
@@ -343,31 +341,8 @@ class Link:
 
     def check_needed(self) -> None:
         """A right has ended: end the link as well, if nothing is left for it to carry."""
-        if not self._is_leaving and not self.node.keeps() and self.table.is_empty:
-            self._is_leaving = True
-            service.call(self._leave)
-
-    def _leave(self) -> None:
-        """On the service thread: once all is written and answered, end; the peer goes last."""
-        loop = service.loop()
-        if loop is None or self.is_closed:
-            return
-        with self.lock:
-            if not self.table.is_empty:
-                self._is_leaving = False
-                return
-            if self.outbox.size or self.notes or self.questions != self.answers:
-                loop.call_later(_MOMENT, self._leave)
-                return
-            awaits_peer = self.finish()
-        if awaits_peer:
-            # It ends when it has read all. Were this side closed before, whatever the peer says
-            # meanwhile would reset the connection, and destroy what is on its way.
-            self.reading.look_after()
-            if self.node.settings.heartbeat is None:
-                loop.call_later(_FAREWELL, lambda: self.close(_UNNEEDED))
-        else:
-            self.close(_UNNEEDED)
+        if not self.node.keeps() and self.table.is_empty:
+            self._leaving.begin()
 
     def finish(self) -> bool:
         """End the direction to the peer; whether its end is to be waited for."""
