@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from portkit import _fork
@@ -49,6 +50,8 @@ class Acceptor:
             except ConnectionError:
                 continue  # it has gone again
             except OSError as error:
+                if not self._source.is_valid:
+                    return  # closed meanwhile, on another thread
                 # Out of descriptors: who waits stays in the backlog until some are free again.
                 if not self._is_failing:
                     self._is_failing = True
@@ -72,11 +75,22 @@ class Acceptor:
         if self._source.is_valid:
             self._source.watch(read=True, write=False)
 
-    def close(self) -> None:
-        """Accept no more. Connections that were made go on."""
+    def close(self, closed: Callable[[], object] = lambda: None) -> None:
+        """Accept no more. Connections that were made go on. Any thread.
+
+        Args:
+            closed: called on the service thread once nothing is handed on any more.
+        """
         self._source.invalidate()
         self._socket.close()
-        service.leave(self)
+        # There: it may be handing on a connection just now, for which the thread has to stay.
+        service.call(partial(self._leave, closed))
+
+    def _leave(self, closed: Callable[[], object]) -> None:
+        try:
+            closed()
+        finally:
+            service.leave(self)
 
     def close_in_child(self) -> None:
         """Close the child's copy; the socket is the parent's."""

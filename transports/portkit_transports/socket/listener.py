@@ -7,7 +7,7 @@ from typing import Any
 
 from portkit._report import logger
 from portkit.errors import PortError
-from portkit.link import frames, service
+from portkit.link import frames
 from portkit.link.acceptor import Acceptor
 from portkit.link.node import Node
 from portkit_transports.socket.connection import host_of
@@ -45,7 +45,12 @@ class Listener:
             connection.close()
             return
         self._handshakes[handshake] = host
-        handshake.start()
+        try:
+            handshake.start()
+        except BaseException:
+            self._handshakes.pop(handshake, None)
+            handshake.cancel()
+            raise
 
     def _refusal(self, host: str) -> str:
         """Why a connection from there is too many, or ""."""
@@ -72,12 +77,13 @@ class Listener:
 
     def close(self) -> None:
         """Listen no more; connections in their handshake are given up, others go on."""
-        self._acceptor.close()
-        service.call(self._cancel)
+        self._acceptor.close(self._cancel)
 
     def _cancel(self) -> None:
         while self._handshakes:
             self._handshakes.popitem()[0].cancel()
+        for link in self._node.links:  # such as those that the port did not know of when it ended
+            link.check_needed()
 
 
 def _refuse(connection: socket.socket, host: str, reason: str) -> None:
