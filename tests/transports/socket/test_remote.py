@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -210,8 +211,15 @@ def test_a_port_id_that_nobody_has(ends: Ends) -> None:
 
 
 def test_wrong_arguments() -> None:
-    for wrong in ({"reconnect": 1}, {"tls": "x"}, {"key": "x"}):
-        with pytest.raises(TypeError):
+    given: tuple[dict[str, Any], ...] = (
+        {"reconnect": 1},
+        {"tls": "x"},
+        {"key": "x"},
+        {"options": [(1, 2, [])]},
+        {"settings": 1},
+    )
+    for wrong in given:
+        with pytest.raises(TypeError, match=next(iter(wrong))):
             SocketPort.remote("h", 1, **wrong)
     for host, number in (("", 1), ("h", 0), ("h", 65536)):
         with pytest.raises(ValueError, match=r"host|number"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 import warnings
+from typing import Any
 
 import pytest
 
@@ -166,7 +167,15 @@ def test_wrong_arguments() -> None:
     for number in (-1, 65536):
         with pytest.raises(ValueError, match=r"0 to 65535"):
             SocketPort(("127.0.0.1", number))
-    for wrong in ({"tls": 1}, {"key": 1}, {"key": [KEY, 1]}):
+    given: tuple[dict[str, Any], ...] = (
+        {"tls": 1},
+        {"key": 1},
+        {"key": [KEY, 1]},
+        {"options": [1]},
+        {"options": [(1, 2, "x")]},
+        {"settings": {}},
+    )
+    for wrong in given:
         with pytest.raises(TypeError, match=next(iter(wrong))):
             SocketPort(**wrong)
     with pytest.raises(ValueError, match=r"the same id"):
@@ -192,6 +201,17 @@ def test_a_socket_is_adopted(ends: Ends, listens: bool) -> None:
     assert asks(ends, "127.0.0.1", number)
     port.invalidate()
     assert made.fileno() < 0
+
+
+def test_options_are_set_on_an_adopted_socket(ends: Ends) -> None:
+    made = socket.create_server(("127.0.0.1", 0))
+    ends.serve(Server(), socket=made, options=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)])
+    assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        pytest.raises(TransportError, match=r"does not take option \(1, 99999, 1\)"),
+    ):
+        SocketPort(socket=other, options=[(socket.SOL_SOCKET, 99999, 1)])
 
 
 def test_who_connected_before_is_served(ends: Ends) -> None:

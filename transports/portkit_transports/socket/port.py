@@ -20,7 +20,7 @@ from portkit.local_port import LocalPort
 from portkit_transports.socket.backoff import Backoff
 from portkit_transports.socket.dialling import Destination
 from portkit_transports.socket.listener import Listener
-from portkit_transports.socket.racing import Option
+from portkit_transports.socket.racing import Option, check_options
 from portkit_transports.socket.remote_socket_port import RemoteSocketPort
 from portkit_transports.socket.security import Security
 from portkit_transports.socket.shared_key import PreSharedKey
@@ -77,6 +77,8 @@ class SocketPort(LocalPort):
         super().__init__(delegate, queue_limit=queue_limit)
         self._security = Security.of(tls, key)
         self.port_id: bytes = secrets.token_bytes(16)
+        options = check_options(options)
+        _check_settings(settings)
         this = weakref.ref(self)
 
         def find(port_id: bytes) -> LocalPort | None:
@@ -90,7 +92,7 @@ class SocketPort(LocalPort):
         self._node = Node(settings, find=find, keeps=keeps)
         if socket is None and address is None:
             return
-        listening = _bound(address, options) if socket is None else _adopted(socket)
+        listening = _bound(address, options) if socket is None else _adopted(socket, options)
         try:
             host, number = listening.getsockname()[:2]
             self._security.check_listening(host, insecure=insecure)
@@ -160,6 +162,7 @@ class SocketPort(LocalPort):
             raise ValueError(f"connect_timeout is more than 0 seconds, not {connect_timeout}")
         if len(port_id) != len(ANYONE):
             raise ValueError(f"a port_id has {len(ANYONE)} bytes, not {len(port_id)}")
+        _check_settings(settings)
         return RemoteSocketPort(
             Destination(
                 host,
@@ -168,7 +171,7 @@ class SocketPort(LocalPort):
                 Security.of(tls, key),
                 reconnect,
                 connect_timeout,
-                tuple([(level, name, value) for level, name, value in options]),
+                check_options(options),
                 settings,
             )
         )
@@ -203,6 +206,11 @@ def _check_number(port: int, *, least: int) -> None:
         raise TypeError(f"a port's number is an int, not {type(port).__name__}")
     if not least <= port <= 65535:
         raise ValueError(f"a port's number is {least} to 65535, not {port}")
+
+
+def _check_settings(settings: Settings) -> None:
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings is a Settings, not {type(settings).__name__}")
 
 
 def _written(host: str) -> str:
@@ -251,11 +259,19 @@ def _bound(address: Any, options: Sequence[Option]) -> sockets.socket:
     return bound
 
 
-def _adopted(socket: sockets.socket) -> sockets.socket:
+def _adopted(socket: sockets.socket, options: Sequence[Option]) -> sockets.socket:
     """A socket that somebody else made, such as systemd."""
     inet = socket.family in (sockets.AF_INET, sockets.AF_INET6)
     if not inet or socket.type != sockets.SOCK_STREAM:
         raise ValueError(f"{socket!r} cannot be adopted: it must be a TCP socket")
     if not socket.getsockname()[1]:
         raise ValueError(f"{socket!r} cannot be adopted: bind() it first")
+    for level, name, value in options:
+        try:
+            socket.setsockopt(level, name, value)
+        except OSError as error:
+            raise TransportError(
+                f"the socket does not take option {level, name, value}: {error.strerror}; leave it "
+                "out, or give it another value"
+            ) from error
     return socket

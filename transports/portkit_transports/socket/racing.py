@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from portkit import _fork
 from portkit.runloop import DescriptorSource, RunLoop, Timer
@@ -18,6 +18,25 @@ NEXT_ATTEMPT = 0.25
 Option: TypeAlias = tuple[int, int, int | bytes]
 """As ``socket.setsockopt`` takes it: level, name, value."""
 Connected: TypeAlias = Callable[["socket.socket | OSError"], object]
+
+
+def check_options(options: Iterable[Any]) -> tuple[Option, ...]:
+    """Options of sockets, as somebody gave them.
+
+    Raises:
+        TypeError: one is none.
+    """
+    checked: list[Option] = []
+    for option in options:
+        match option:
+            case (int(level), int(name), int() | bytes() as value):
+                checked.append((level, name, value))
+            case _:
+                raise TypeError(
+                    "one of the options is its level, name and value, such as "
+                    f"(SOL_SOCKET, SO_KEEPALIVE, 1), and not {option!r}"
+                )
+    return tuple(checked)
 
 
 class Race:
