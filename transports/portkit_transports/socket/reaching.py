@@ -243,7 +243,7 @@ class Reaching:
         def go_on() -> None:
             if not is_told:
                 logger.warning(
-                    "the connection to %s was lost, %s; %d messages may be lost too: "
+                    "%s: %s; %d messages may be lost too: "
                     "add_connection_handler() tells the program",
                     self.destination,
                     event.reason,
