@@ -36,7 +36,7 @@ class Settings(NamedTuple):
         max_links: connections at the same time.
         max_links_per_process: of one peer process, where the kernel says which it is.
         max_handshakes: connections at the same time that have not proved who they are yet.
-        max_handshakes_per_host: of these, from one IP address.
+        max_handshakes_per_host: of these, from one IP address; of IPv6, from one network (/64).
         max_rights: ports that one peer may open by address.
         max_rights_per_port: how often it may have the same one open at the same time.
         greeting_timeout: seconds in which a new connection must have been greeted.
@@ -131,10 +131,9 @@ class Node:
         _read_what_came(link, channel)
         return link
 
-    def count_awaited(self, host: str) -> int:
-        """How many connections from that IP address are not greeted yet."""
-        awaited = list(self._awaited)
-        return sum(link.sender is not None and link.sender.host == host for link in awaited)
+    def awaited_hosts(self) -> list[str]:
+        """The IP addresses of those who connected and have not greeted yet."""
+        return [link.sender.host for link in list(self._awaited) if link.sender is not None]
 
     def link_to(self, incarnation: bytes) -> Link | None:
         """The open link to a process, if there is one."""

@@ -62,3 +62,10 @@ def host_of(connection: socket.socket) -> str:
     except OSError:
         return ""
     return host.removeprefix("::ffff:")  # IPv4 that came in by an IPv6 socket
+
+
+def network_of(host: str) -> str:
+    """Of an IPv6 address the network, for each host has all of its 2**64 addresses; else itself."""
+    if ":" not in host:
+        return host
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8].hex()

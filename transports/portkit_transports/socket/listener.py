@@ -10,7 +10,7 @@ from portkit.errors import PortError
 from portkit.link import frames
 from portkit.link.acceptor import Acceptor
 from portkit.link.node import Node
-from portkit_transports.socket.connection import host_of
+from portkit_transports.socket.connection import host_of, network_of
 from portkit_transports.socket.handshake import Handshake, ServerHandshake
 from portkit_transports.socket.security import Security
 
@@ -44,7 +44,7 @@ class Listener:
             logger.warning("%s was refused: %s", host, error)
             connection.close()
             return
-        self._handshakes[handshake] = host
+        self._handshakes[handshake] = network_of(host)
         try:
             handshake.start()
         except BaseException:
@@ -55,10 +55,10 @@ class Listener:
     def _refusal(self, host: str) -> str:
         """Why a connection from there is too many, or ""."""
         settings = self._node.settings
-        if len(self._handshakes) >= settings.max_handshakes:
+        others = [*self._handshakes.values(), *map(network_of, self._node.awaited_hosts())]
+        if len(others) >= settings.max_handshakes:
             return f"{settings.max_handshakes} connections are in their handshake already"
-        same = sum(other == host for other in self._handshakes.values())
-        same += self._node.count_awaited(host)
+        same = others.count(network_of(host))
         if same >= settings.max_handshakes_per_host:
             return f"{same} connections from {host} are in their handshake already"
         return ""
