@@ -132,8 +132,13 @@ class Reaching:
     def _dial(self, pause: float = 0.0) -> None:
         with self._lock:
             if self._dialling is None and self._opening is None and self.is_alive:
-                self._dialling = Dialling(self.destination, _weakly(self))
-                self._dialling.start(pause)
+                dialling = self._dialling = Dialling(self.destination, _weakly(self))
+                try:
+                    dialling.start(pause)
+                except BaseException:  # such as a signal handler's: the next use begins anew
+                    self._dialling = None
+                    dialling.cancel()
+                    raise
 
     def _dialled(self, outcome: SocketChannel | PortError) -> None:
         if isinstance(outcome, PortError):
