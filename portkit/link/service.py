@@ -274,7 +274,10 @@ def _linger() -> None:
         except Exception as error:
             report("what was left to write could not be written", error, link)
     for link in awaited:
-        link.await_end(patience)
+        try:
+            link.await_end(patience)
+        except Exception as error:
+            report("the end of a peer could not be awaited", error, link)
 
 
 atexit.register(_linger)

@@ -13,7 +13,7 @@ from portkit import InvalidPortError, MachPort, RunLoop
 from portkit.link import service
 from portkit.link.patience import Patience
 from tests.link.helpers import Pair
-from tests.support import PATIENCE, LoopThread, eventually, run_on_thread
+from tests.support import PATIENCE, LoopThread, Reports, eventually, run_on_thread
 
 
 def threads() -> list[Thread]:
@@ -227,3 +227,29 @@ def test_at_exit_all_peers_that_take_nothing_cost_one_wait() -> None:
     assert len(waits) == 5
     assert all(waits)
     assert sum(waits) < 2.0
+
+
+def test_at_exit_a_link_that_fails_takes_no_other_with_it(reports: Reports) -> None:
+    class Failing:
+        def linger(self, patience: Patience) -> None:
+            pass
+
+        def finish(self) -> bool:
+            return True
+
+        def await_end(self, patience: Patience) -> None:
+            awaited.append(self)
+            raise error
+
+    error = ValueError("its descriptor was closed meanwhile")
+    awaited: list[Failing] = []
+    clients = [Failing(), Failing()]
+    for client in clients:
+        service.join(client)
+    try:
+        service._linger()
+    finally:
+        for client in clients:
+            service.leave(client)
+    assert set(awaited) == set(clients)
+    assert reports.take() == [error, error]
