@@ -121,7 +121,7 @@ class Incoming:
                 except BlockingIOError:
                     return
                 except OSError as error:
-                    self._link.close(f"the connection was lost: {error}")
+                    self._link.close(f"the connection was lost: {error.strerror or error}")
                     return
                 self.bytes_read += size
                 if descriptors:

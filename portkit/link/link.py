@@ -234,10 +234,10 @@ class Link:
 
     def _cannot_write(self, error: OSError) -> BecameInvalidError:
         # What the peer wrote before it went can still be read, and is: see _read_to_end.
-        self.write_error = str(error) or repr(error)
+        self.write_error = error.strerror or str(error) or repr(error)
         self.outbox.close()
         service.call(self._read_to_end)
-        return BecameInvalidError(f"the connection was lost: {error}")
+        return BecameInvalidError(f"the connection was lost: {self.write_error}")
 
     def explained(self, error: BecameInvalidError) -> BecameInvalidError:
         """The error of a send, with what the peer said before it went. Without the lock."""
