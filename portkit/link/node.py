@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, local
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,6 +64,19 @@ class Settings(NamedTuple):
 
 ANYONE = bytes(16)
 """The incarnation that stands for whichever process is there."""
+
+
+class _Reading(local):
+    """Of each thread.
+
+    Attributes:
+        others: whether it reads the other links of a peer that opened a right again.
+    """
+
+    others = False
+
+
+_reading = _Reading()
 
 
 class Node:
@@ -195,14 +208,21 @@ class Node:
 
     def opened_again(self, link: Link, number: int) -> None:
         """A peer opens a right again: what it sent by another link comes before, or never."""
-        for other in self.links:
-            if (
-                other is not link
-                and other.incarnation == link.incarnation
-                and _proved(other) == _proved(link)
-            ):
-                other.incoming.read()
-                other.table.end_earlier(number)
+        is_first = not _reading.others
+        _reading.others = True
+        try:
+            for other in self.links:
+                if (
+                    other is not link
+                    and other.incarnation == link.incarnation
+                    and _proved(other) == _proved(link)
+                ):
+                    if is_first:  # else all are being read: one by one, and not in each other
+                        other.incoming.read()
+                    other.table.end_earlier(number)
+        finally:
+            if is_first:
+                _reading.others = False
 
     def closed(self, link: Link) -> None:
         """The link has ended."""
