@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from portkit import _fork
 from portkit.errors import ProtocolError
 from portkit.message import Sender
-from portkit_transports.socket.connection import Connection, host_of
+from portkit_transports.socket.connection import NOT_BOTH_TLS, Connection, host_of
 
 TLS_BEGINNING = b"\x16\x03"
 """How a connection begins that speaks TLS."""
@@ -58,9 +58,7 @@ class TCPChannel:
         if not self._has_begun:
             self._has_begun = True
             if buffer[:2] == TLS_BEGINNING and buffer[2]:  # which of a frame's length is 0
-                raise ProtocolError(
-                    "one side speaks TLS and the other does not: give tls= to both, or to none"
-                )
+                raise ProtocolError(NOT_BOTH_TLS)
         return size, ()
 
     def write(self, data: bytes | memoryview, descriptors: Sequence[int]) -> int:

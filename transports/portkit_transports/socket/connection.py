@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 
+NOT_BOTH_TLS = "one side speaks TLS and the other does not: give tls= to both, or to none"
+"""What either side says where that is so."""
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
 _INFO = struct.Struct("=24xI92xQ")
 """Of Linux's struct tcp_info: tcpi_unacked, in segments, and tcpi_bytes_acked."""

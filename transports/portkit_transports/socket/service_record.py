@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from portkit._validation import first_fault
+from portkit.link.node import ANYONE
 from portkit.names import check_name
 
 SERVICE_TYPE = "_portkit._tcp.local."
@@ -21,8 +22,6 @@ MAX_TEXT_BYTES = 1024
 """A TXT record that is longer is refused."""
 MAX_ADDRESSES = 16
 """Of how many addresses of one port notice is taken."""
-ANY_PORT = bytes(16)
-"""The id that means whoever listens there."""
 
 _QUOTED = {chr(code): f"%{code:02X}" for code in (*range(0x20), 0x7F, ord("%"), ord("."))}
 
@@ -114,7 +113,7 @@ def label_in(instance: str) -> str:
 
 
 def _check_id(text: str) -> str:
-    if text == ANY_PORT.hex():
+    if text == ANYONE.hex():
         raise ValueError("an id of nothing but zeros is no port's")
     return text
 

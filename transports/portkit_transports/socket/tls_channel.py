@@ -11,7 +11,7 @@ from portkit import _fork
 from portkit.errors import AuthenticationError
 from portkit.message import Sender
 from portkit_transports.socket.certificate_names import peer_names_of
-from portkit_transports.socket.connection import Connection, host_of
+from portkit_transports.socket.connection import NOT_BOTH_TLS, Connection, host_of
 
 _RECEIVED_AT_ONCE = 1 << 17
 _MOST_RECEIVED = 4
@@ -194,10 +194,7 @@ class TLSChannel:
             self._has_begun = True
             if not _is_tls(data):
                 # Not from a variable: that would keep this frame, and so the connection open.
-                raise NotTLSError(
-                    "one side speaks TLS and the other does not: give tls= to both, or to none",
-                    data,
-                )
+                raise NotTLSError(NOT_BOTH_TLS, data)
         self._incoming.write(data)
 
     def write(self, data: bytes | memoryview, descriptors: Sequence[int]) -> int:
