@@ -7,6 +7,7 @@ process that is only stopped is not dead.
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from portkit.errors import TransportError
@@ -20,21 +21,66 @@ _BEATS = 3
 """How often in the time allowed a link is looked at: first to ask, then to give it up."""
 
 
-def start_heartbeat(link: Link, loop: RunLoop, silence: float) -> Timer:
-    """Look after a link on the service thread until the timer is invalidated.
+_TOGETHER = 64
+"""How many links have one timer: a wake-up for each would cost more than all that it is for, and
+one for thousands would hold the service thread up."""
+
+
+class Heartbeats:
+    """Looks after the links of a node, on the service thread.
 
     Args:
-        link: the link.
-        loop: the service thread's.
-        silence: seconds without a byte after which the peer counts as dead.
+        silence: seconds without a byte after which a peer counts as dead.
     """
-    heartbeat = _Heartbeat(link, silence)
-    timer = Timer(silence / _BEATS, heartbeat.beat, repeats=True)
-    loop.add_timer(timer)
-    return timer
+
+    __slots__ = ("_groups", "_lock", "_silence")
+
+    def __init__(self, silence: float) -> None:
+        self._silence = silence
+        self._lock = Lock()
+        self._groups: list[_Group] = []
+
+    def add(self, link: Link, loop: RunLoop) -> None:
+        """From now on look after the link; ``loop`` is the service thread's."""
+        with self._lock:
+            for group in reversed(self._groups):
+                if group.loop is loop and len(group.members) < _TOGETHER:
+                    break
+            else:
+                group = _Group(loop, self._silence)
+                self._groups.append(group)
+            group.members[link] = _Heartbeat(link, self._silence)
+
+    def remove(self, link: Link) -> None:
+        """No more."""
+        with self._lock:
+            for group in self._groups:
+                if group.members.pop(link, None) is not None:
+                    if not group.members:
+                        group.timer.invalidate()
+                        self._groups.remove(group)
+                    return
+
+
+class _Group:
+    """Links that are looked at together."""
+
+    __slots__ = ("loop", "members", "timer")
+
+    def __init__(self, loop: RunLoop, silence: float) -> None:
+        self.loop = loop
+        self.members: dict[Link, _Heartbeat] = {}
+        self.timer = Timer(silence / _BEATS, self._beat, repeats=True)
+        loop.add_timer(self.timer)
+
+    def _beat(self, timer: Timer) -> None:
+        for heartbeat in list(self.members.values()):
+            heartbeat.beat()
 
 
 class _Heartbeat:
+    """One link's."""
+
     __slots__ = ("_acknowledged", "_beats", "_bytes", "_link", "_silence")
 
     def __init__(self, link: Link, silence: float) -> None:
@@ -44,7 +90,7 @@ class _Heartbeat:
         self._acknowledged: int | None = None
         self._beats = 0
 
-    def beat(self, timer: Timer) -> None:
+    def beat(self) -> None:
         link = self._link
         link.read()  # who should do so may be busy, and the peer is not to suffer for it
         if link.is_closed:

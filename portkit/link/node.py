@@ -15,7 +15,7 @@ from portkit.errors import AuthenticationError, PortError, TransportError
 from portkit.link import greeting, service
 from portkit.link.channel import Channel
 from portkit.link.decoder import Limits
-from portkit.link.heartbeat import start_heartbeat
+from portkit.link.heartbeat import Heartbeats
 from portkit.link.link import Link
 from portkit.local_port import LocalPort
 from portkit.runloop import RunLoop, Timer
@@ -109,7 +109,8 @@ class Node:
         self._links: dict[Link, None] = {}
         self._awaited: dict[Link, float] = {}
         self._watching: RunLoop | None = None
-        self._heartbeats: dict[Link, Timer] = {}
+        silence = settings.heartbeat
+        self._heartbeats: Heartbeats | None = None if silence is None else Heartbeats(silence)
         self._generation = _fork.generation
 
     @property
@@ -203,8 +204,10 @@ class Node:
         """The handshake is over."""
         self._awaited.pop(link, None)
         loop = service.loop()
-        if loop is not None and self.settings.heartbeat is not None:
-            self._heartbeats[link] = start_heartbeat(link, loop, self.settings.heartbeat)
+        if loop is not None and self._heartbeats is not None:
+            self._heartbeats.add(link, loop)
+            if link.is_closed:  # perhaps before it was added
+                self._heartbeats.remove(link)
 
     def opened_again(self, link: Link, number: int) -> None:
         """A peer opens a right again: what it sent by another link comes before, or never."""
@@ -227,9 +230,8 @@ class Node:
     def closed(self, link: Link) -> None:
         """The link has ended."""
         self._awaited.pop(link, None)
-        heartbeat = self._heartbeats.pop(link, None)
-        if heartbeat is not None:
-            heartbeat.invalidate()
+        if self._heartbeats is not None:
+            self._heartbeats.remove(link)
         with self._lock:
             self._links.pop(link, None)
 

@@ -8,7 +8,8 @@ from threading import Event
 import pytest
 
 from portkit import MachPort
-from portkit.link.node import Settings
+from portkit.link import heartbeat, service
+from portkit.link.node import Node, Settings
 from portkit_transports.message.channel import UnixChannel
 from tests.link.helpers import Pair
 from tests.support import eventually
@@ -58,3 +59,26 @@ def test_one_side_may_do_without() -> None:
         read = pair.left.incoming.bytes_read
         assert eventually(lambda: pair.left.incoming.bytes_read > read + 32)
         assert handle.is_valid
+
+
+def test_many_links_are_looked_after_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is found dead by itself, and with the last one nothing is left to be done."""
+    monkeypatch.setattr(heartbeat, "_TOGETHER", 2)
+    node, beats = Node(QUICK), [Pair(QUICK) for _ in range(3)]
+    for pair in beats:
+        loop = service.loop()
+        assert loop is not None
+        node._heartbeats.add(pair.left, loop)  # type: ignore[union-attr]
+    groups = node._heartbeats._groups  # type: ignore[union-attr]
+    try:
+        assert [len(group.members) for group in groups] == [2, 1]
+        beats[1].right.incoming._busy.acquire()  # the peer's process hangs
+        assert eventually(lambda: beats[1].left.is_closed)
+        assert not beats[0].left.is_closed
+        beats[1].right.incoming._busy.release()
+        for pair in beats:
+            node._heartbeats.remove(pair.left)  # type: ignore[union-attr]
+        assert groups == []
+    finally:
+        for pair in beats:
+            pair.close()
