@@ -199,21 +199,27 @@ class Export:
         handed: how often it was sent to the peer, less what the peer has released.
         window: messages that the peer may have unread here.
         allowance, allowance_size: what is left of the room granted; below zero the peer cheats.
+        given, given_size: room in all that was given after the right was first handed out.
         port_id: what the peer asked for the port by; empty where it was sent in a message.
         settled: the link has seen to being read by the port's run loop.
     """
 
     __slots__ = (
         "__weakref__",
+        "_copies",
         "_granted",
         "_granted_size",
         "_half",
         "_port",
+        "_received",
+        "_received_size",
         "_relay",
         "_taken",
         "_taken_size",
         "allowance",
         "allowance_size",
+        "given",
+        "given_size",
         "handed",
         "link",
         "number",
@@ -226,6 +232,10 @@ class Export:
         self.link: Link = link
         self.number: int = number
         self.handed: int = 0
+        # As many as were handed: the room that had been given before, and how many copies then.
+        self._copies: deque[list[int]] = deque()
+        self.given = self.given_size = 0
+        self._received = self._received_size = 0
         self.settled: bool = False
         self.port_id: bytes = b""
         self._relay: Relay | None = None
@@ -250,6 +260,34 @@ class Export:
         """The port, unless it is gone."""
         return self._port()
 
+    def hand_out(self) -> None:
+        """It is sent to the peer, once more perhaps."""
+        self.handed += 1
+        if self._copies and self._copies[-1][1:] == [self.given, self.given_size]:
+            self._copies[-1][0] += 1
+        else:
+            self._copies.append([1, self.given, self.given_size])
+
+    def take_back(self, count: int) -> tuple[int, int]:
+        """The peer let go of so many copies, before more: what room to give to those, to be whole.
+
+        What was given since the first of these was sent is theirs; what is unread comes back.
+        """
+        self.handed -= count
+        while count >= self._copies[0][0]:
+            count -= self._copies.popleft()[0]
+        self._copies[0][0] -= count
+        _, before, before_size = self._copies[0]
+        theirs, theirs_size = self.given - before, self.given_size - before_size
+        unread = self._received - self._granted
+        unread_size = self._received_size - self._granted_size
+        more = max(0, self.window - theirs - unread)
+        more_size = max(0, WINDOW - theirs_size - unread_size)
+        self.given += more
+        self.given_size += more_size
+        self.allowance, self.allowance_size = theirs + more, theirs_size + more_size
+        return more, more_size
+
     def receive(self, envelopes: list[Envelope]) -> None:
         """Put messages that came into the port's queue, or on their way onward.
 
@@ -268,6 +306,8 @@ class Export:
                 size += len(data)  # as flow.cost, without its call
             else:
                 size += cost(components)
+        self._received += len(envelopes)
+        self._received_size += size
         self.allowance_size -= size
         self.allowance -= len(envelopes)
         if self.allowance < 0 or self.allowance_size < 0:

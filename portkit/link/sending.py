@@ -259,6 +259,8 @@ class Sending:
             if self._link.table.exports.get(export.number) is export:
                 export.allowance += messages
                 export.allowance_size += size
+                export.given += messages
+                export.given_size += size
                 self._link.write_quietly(frames.credit(export.number, messages, size))
 
     def _check(self, right: Import, ended: type[InvalidPortError]) -> None:

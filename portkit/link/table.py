@@ -82,7 +82,7 @@ class RightsTable:
         elif isinstance(port, RemotePort):
             found = self._relayed.get(port._reach())
         if found is not None:
-            found.handed += 1
+            found.hand_out()
             return Entry(Part.MINE, 0, found.number, 0)
         if isinstance(port, RemotePort):
             port = port.another()  # the peer's right does not end with the handle that was sent
@@ -94,7 +94,7 @@ class RightsTable:
         self.exports[number] = export
         if isinstance(port, RemotePort):
             self._relayed[port._reach()] = export
-        export.handed = 1
+        export.hand_out()
         return Entry(Part.MINE, export.window, number, WINDOW)
 
     def import_right(self, number: int, messages: int, size: int) -> RemotePort:
@@ -219,7 +219,7 @@ class RightsTable:
                 export = Export(self._link, number, port)
                 export.port_id = frame.body[:16]
                 if port._add_sender(export):
-                    export.handed = 1
+                    export.hand_out()
                     self.exports[number] = export
                     self._opened[export.port_id] += 1
                     self._link.write_quietly(
@@ -272,14 +272,11 @@ class RightsTable:
                 return
             if not 0 < frame.b <= export.handed:
                 raise ProtocolError(f"right {frame.a} was released more often than handed out")
-            export.handed -= frame.b
-            if export.handed:
-                # A copy was on its way when the peer let go of the others: it begins anew, and
-                # has what was granted since the copy was sent as well.
-                export.allowance += export.window
-                export.allowance_size += WINDOW
-                self._link.write_quietly(frames.credit(frame.a, export.window, WINDOW))
+            if frame.b < export.handed:
+                # A copy was on its way when the peer let go of the others: it begins anew.
+                self._link.write_quietly(frames.credit(frame.a, *export.take_back(frame.b)))
                 return
+            export.handed = 0
             del self.exports[frame.a]
             self._forget(export)
         self._drop(export)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from portkit import MachPort
 from portkit.link import frames
-from portkit.link.frames import Kind
+from portkit.link.frames import Entry, Kind, Part
 from portkit.link.node import Settings
+from tests.link.helpers import Pair
 from tests.link.raw import DOOR, RawPeer, Victim
+from tests.support import PATIENCE, eventually
 
 
 def test_a_port_that_is_opened_again_and_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -43,3 +46,54 @@ def test_a_flood_of_pings_has_each_right_looked_at_once() -> None:
             pass
         assert 0 < len(looked) < 100
         victim.check_unharmed()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_right_that_is_let_go_of_again_and_again_has_one_window(
+    at_once: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if each time a copy had been on its way, for which there were room anew."""
+    with Victim() as victim, RawPeer(victim.right_node) as peer, MachPort(queue_limit=4) as port:
+        peer.greet().open_door()
+        peer.send(frames.message(Kind.MESSAGE, DOOR, 0, 0, [Entry(Part.MINE, 99, 1, 1 << 20)], []))
+        (back,) = victim.door.receive(PATIENCE).ports
+        for _ in range(20):
+            back.send([port])
+        while (came := peer.next()).kind != Kind.MESSAGE:
+            pass
+        number = int.from_bytes(came.body[28:36], "little")
+        message = frames.simple_message(Kind.MESSAGE, number, 0, 0, b"x")
+        if at_once:
+            peer.send(frames.release(number, 1) * 19 + message * 5)
+        else:
+            peer.send_until_refused((message * 4 + frames.release(number, 1)) * 19)
+        assert peer.is_dropped()
+        assert "without room granted" in caplog.text
+        assert port.pending <= 4
+        victim.check_unharmed()
+
+
+def test_who_lets_go_and_gets_it_again_can_always_send() -> None:
+    """Copies cross releases all the time, and the window is small: it is neither lost nor more."""
+    with Pair() as pair, MachPort(queue_limit=3) as port, MachPort(queue_limit=50) as right:
+        door = pair.open(right)
+        sent = taken = 0
+        for number in range(600):
+            door.send([port], timeout=PATIENCE)
+            if number % 3:
+                handle = right.receive(PATIENCE).ports[0]
+                for _ in range(number % 4):
+                    if sent - taken == 2:  # of what was taken, one may not be granted again yet
+                        assert port.receive(PATIENCE).data == b"%d" % taken
+                        taken += 1
+                    handle.send(b"%d" % sent, timeout=PATIENCE)
+                    sent += 1
+                del handle
+            elif right.pending:
+                right.receive(PATIENCE)
+        while taken < sent:
+            assert port.receive(PATIENCE).data == b"%d" % taken
+            taken += 1
+        while right.pending:
+            right.receive(PATIENCE)
+        assert eventually(lambda: not port._senders)
