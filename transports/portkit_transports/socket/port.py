@@ -47,7 +47,9 @@ class SocketPort(LocalPort):
         insecure: listen where others can connect unasked, and warn of it.
         socket: a bound or listening TCP socket to use in place of ``address``; it is the port's.
         options: of the listening socket, and so of connections: level, name and value each.
-        queue_limit: how many messages of one sender may lie here unread before that sender waits.
+        queue_limit: how many messages of one sender may lie here unread, or be on their way, before
+            that sender waits. Messages a second are at most this, divided by the network's
+            round-trip time: hence the default is higher than for ports within a host.
         settings: what is allowed on connections.
 
     Raises:
@@ -69,7 +71,7 @@ class SocketPort(LocalPort):
         insecure: bool = False,
         socket: sockets.socket | None = None,
         options: Sequence[Option] = (),
-        queue_limit: int = 1024,
+        queue_limit: int = 8192,
         settings: Settings = SETTINGS,
     ) -> None:
         self._listener: Listener | None = None
