@@ -73,7 +73,7 @@ class _Reading(local):
         others: whether it reads the other links of a peer that opened a right again.
     """
 
-    others = False
+    others: bool = False
 
 
 _reading = _Reading()

@@ -234,7 +234,8 @@ class Export:
         self.handed: int = 0
         # As many as were handed: the room that had been given before, and how many copies then.
         self._copies: deque[list[int]] = deque()
-        self.given = self.given_size = 0
+        self.given: int = 0
+        self.given_size: int = 0
         self._received = self._received_size = 0
         self.settled: bool = False
         self.port_id: bytes = b""
