@@ -180,7 +180,7 @@ def main() -> None:
     side = MainSide()
     with SocketPort(("127.0.0.1", 0), side) as port:
         RunLoop.current().add_port(port)
-        number = int(str(port.address).rpartition(":")[2])
+        number = port.number
         side.network = Network("127.0.0.1", number)
         command = [sys.executable, __file__, str(side.network.port)]
         with subprocess.Popen(command) as process:

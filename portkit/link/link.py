@@ -259,7 +259,7 @@ class Link:
                 self.flush()
             if self.outbox.size < before:
                 patience.renew()
-            elif not patience.lasts:
+            if not patience.lasts:
                 break
         if self.outbox.size:
             logger.warning("%r: the process ends, and %d bytes are lost", self, self.outbox.size)

@@ -334,7 +334,9 @@ def test_where_nobody_asks_the_log_tells(ends: Ends, caplog: pytest.LogCaptureFi
     (told,) = [text for text in caplog.messages if "may be lost" in text]
     assert told.startswith("127.0.0.1:")
     assert told.count("the connection was lost") <= 1
-    assert told.endswith("; 2 messages may be lost too: add_connection_handler() tells the program")
+    assert told.endswith(
+        "; of the messages to it 2 may be lost: add_connection_handler() tells the program"
+    )
 
 
 def test_a_handle_that_was_invalidated_is_told_nothing(ends: Ends) -> None:

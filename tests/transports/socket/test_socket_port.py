@@ -66,6 +66,7 @@ def test_the_system_picks_a_number(ends: Ends) -> None:
     assert not one.is_remote
     one.invalidate()
     assert one.address is None
+    assert one.number == 0
 
 
 def test_a_number_that_is_given_is_free_again_at_once(ends: Ends) -> None:

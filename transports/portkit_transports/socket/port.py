@@ -116,6 +116,12 @@ class SocketPort(LocalPort):
         return self._address if self.is_valid else None
 
     @property
+    def number(self) -> int:
+        """The port number of the address; 0 if not listening."""
+        address = self.address
+        return 0 if address is None else int(address.target.rpartition(":")[2])
+
+    @property
     def connections(self) -> int:
         """How many peers are connected now."""
         return len(self._node.links)

@@ -247,12 +247,13 @@ class Reaching:
 
         def go_on() -> None:
             if not is_told:
+                lost = f"{event.unacknowledged} may be" if event.unacknowledged else "none is"
                 logger.warning(
-                    "%s: %s; %d messages may be lost too: "
+                    "%s: %s; of the messages to it %s lost: "
                     "add_connection_handler() tells the program",
                     self.destination,
                     event.reason,
-                    event.unacknowledged,
+                    lost,
                 )
             if not link.is_finished:  # else the process ends
                 self._dial(pause)
