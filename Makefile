@@ -6,7 +6,8 @@ RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(CANDIDATES); do \
 	if $$python -c '$(RECENT)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 PYTEST_ARGS ?=
-# Most tests wait for other processes: as many at once as there are processors. PYTEST_ARGS="-n 0" is one by one.
+# Many tests wait for other processes: two at once for each processor (tests/conftest.py).
+# PYTEST_ARGS="-n 0" is one by one.
 PARALLEL := -n auto --maxprocesses 8
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 300

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -22,6 +23,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "own_thread: run the test on a new thread, so with a run loop of its own"
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for each processor: half the tests wait for something, most of the time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -47,6 +54,13 @@ def main_loop() -> RunLoop:
     gc.collect()
     gc.freeze()  # so that the collection after each test looks only at what that test made
     return loop
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported(main_loop: RunLoop) -> None:
+    """What a file of tests has imported is as little to be looked at after each of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

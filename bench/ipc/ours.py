@@ -131,9 +131,10 @@ def call_in_place(address: Address) -> Iterator[Call]:
         yield ask
 
 
-def serve_messages(address: Address, control: Control, queue_limit: str = "1024") -> None:
+def serve_messages(address: Address, control: Control, queue_limit: str = "") -> None:
     """Count what comes."""
-    serve(address, control, control.handled, queue_limit=int(queue_limit))
+    options = {"queue_limit": int(queue_limit)} if queue_limit else {}
+    serve(address, control, control.handled, **options)
 
 
 @contextmanager
