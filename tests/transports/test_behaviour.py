@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -490,3 +492,18 @@ class TestEnding:
         message.reply(b"first")
         port.invalidate()
         assert asker.result() == b"first"
+
+
+@pytest.mark.parametrize("kind", [MachPort, MessagePort, SocketPort])
+def test_a_port_that_was_never_made_whole_goes_without_a_word(
+    kind: type[Port], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a Ctrl-C in its constructor."""
+    heard: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    del_it = kind.__new__(kind)
+    del del_it
+    with fresh_host(), pytest.raises(ValueError, match="queue_limit"):
+        kind(queue_limit=0)  # type: ignore[call-arg]
+    gc.collect()
+    assert not heard

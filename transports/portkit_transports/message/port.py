@@ -154,7 +154,8 @@ class MessagePort(LocalPort):
 
     def __del__(self) -> None:
         # May run inside anything on any thread: the service thread takes the names back.
-        if self._generation != _fork.generation or self._mailbox.closed:
+        mailbox = getattr(self, "_mailbox", None)  # missing where it was never made whole
+        if mailbox is None or mailbox.closed or self._generation != _fork.generation:
             return
         records = [record for record in (self._record, *self._aliases.values()) if record]
         if records:

@@ -193,7 +193,7 @@ class SocketPort(LocalPort):
 
     def __del__(self) -> None:
         # May run inside anything on any thread: the service thread closes the socket.
-        listener = self._listener
+        listener = getattr(self, "_listener", None)  # missing where it was never made whole
         if listener is None or self._generation != _fork.generation:
             return
         if not self._mailbox.closed:
