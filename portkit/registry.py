@@ -65,6 +65,25 @@ def transport(scheme: str) -> Transport:
     Raises:
         TransportError: there is none, or it cannot be loaded.
     """
+    point = _entry_point(scheme)
+    try:
+        loaded: Transport = point.load()
+    except Exception as error:
+        raise TransportError(
+            f"the transport {scheme!r} ({point.value}) cannot be loaded: {error!r}"
+        ) from error
+    missing = [part for part in ("port_class", "open", "connect") if not hasattr(loaded, part)]
+    if missing:
+        raise TransportError(
+            f"the transport {scheme!r} ({point.value}) is not one: it has no "
+            f"{' and no '.join(missing)}; see portkit.registry.Transport"
+        )
+    return loaded
+
+
+@cache
+def _entry_point(scheme: str) -> EntryPoint:
+    """Kept: to look through all installed packages takes milliseconds."""
     found = _found()
     if scheme not in found:
         close = difflib.get_close_matches(scheme, found, n=1)
@@ -72,19 +91,7 @@ def transport(scheme: str) -> Transport:
         raise TransportError(
             f"there is no transport {scheme!r}: {hint} Known: {', '.join(sorted(found))}"
         )
-    try:
-        loaded: Transport = found[scheme].load()
-    except Exception as error:
-        raise TransportError(
-            f"the transport {scheme!r} ({found[scheme].value}) cannot be loaded: {error!r}"
-        ) from error
-    missing = [part for part in ("port_class", "open", "connect") if not hasattr(loaded, part)]
-    if missing:
-        raise TransportError(
-            f"the transport {scheme!r} ({found[scheme].value}) is not one: it has no "
-            f"{' and no '.join(missing)}; see portkit.registry.Transport"
-        )
-    return loaded
+    return found[scheme]
 
 
 def _found() -> dict[str, EntryPoint]:
@@ -96,7 +103,7 @@ def offered(name: str) -> Any:
     """What has a name of :data:`OFFERED`, its transport loaded for it."""
     scheme = OFFERED[name]
     transport(scheme)  # whose errors say more
-    return getattr(import_module(_found()[scheme].module), name)
+    return getattr(import_module(_entry_point(scheme).module), name)
 
 
 def open_port(address: str | Address, delegate: Any = None, **options: Any) -> Port:

@@ -86,7 +86,8 @@ def test_nor_where_the_receiver_is_slow_to_take(ends: Ends) -> None:
             assert port.receive(PATIENCE).data == b"%d" % number
 
 
-def test_a_link_stays_while_an_answer_is_due(ends: Ends) -> None:
+def asked_by_one_who_has_left(ends: Ends) -> tuple[Server, SocketPort]:
+    """A server that holds a request, and its port; the handle that asked is invalid."""
     server = Server()
     port = ends.serve(server)
     handle = ends.remote(port)
@@ -94,19 +95,18 @@ def test_a_link_stays_while_an_answer_is_due(ends: Ends) -> None:
         handle.request(b"x", msgid=NEVER, reply_timeout=0)
     assert eventually(lambda: server.asked)
     handle.invalidate()
+    return server, port
+
+
+def test_a_link_stays_while_an_answer_is_due(ends: Ends) -> None:
+    server, port = asked_by_one_who_has_left(ends)
     assert port.connections == 1
     server.asked.pop().reply(b"late")
     assert is_gone(port)
 
 
 def test_or_was_dropped(ends: Ends) -> None:
-    server = Server()
-    port = ends.serve(server)
-    handle = ends.remote(port)
-    with pytest.raises(ReceiveTimeoutError):
-        handle.request(b"x", msgid=NEVER, reply_timeout=0)
-    assert eventually(lambda: server.asked)
-    handle.invalidate()
+    server, port = asked_by_one_who_has_left(ends)
     server.asked.pop().drop()
     assert is_gone(port)
 

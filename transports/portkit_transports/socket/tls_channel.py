@@ -234,11 +234,6 @@ class TLSChannel:
             sent = self._socket.send(self._encrypted)
             self._encrypted = self._encrypted[sent:]
 
-    def flush(self) -> None:
-        """Send what the handshake has to say, as much as goes in now."""
-        with self._lock:
-            self._flush()
-
     def _flush(self) -> None:
         if self._outgoing.pending:
             self._encrypted += self._outgoing.read()
