@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_SHOWN = ("portkit", "eclipse-zenoh", "janus", "pynng", "pyzmq")
+_SHOWN = ("portkit", "eclipse-zenoh", "grpcio", "janus", "pynng", "Pyro5", "pyzmq", "rpyc")
 
 
 def facts() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bench import hosts, idle, machine, processes, scale, threads
+from bench.calls import tables as calls
 from bench.model import Benchmark, Result, Row
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -13,6 +14,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *scale.BENCHMARKS,
     *processes.BENCHMARKS,
     *hosts.BENCHMARKS,
+    *calls.BENCHMARKS,
 )
 
 

@@ -25,9 +25,9 @@ def round_trips(way: Way[Call], count: int) -> Sample:
     with way.open() as (call, server):
         time_calls(call, count // 10 + 1)
         gc.collect()
-        cpu = _cpu(server)
+        cpu = cpu_ns(server)
         took = time_calls(call, count)
-        return latencies(took, _cpu(server) - cpu)
+        return latencies(took, cpu_ns(server) - cpu)
 
 
 def large(way: Way[Call], size: int, count: int) -> Sample:
@@ -36,9 +36,9 @@ def large(way: Way[Call], size: int, count: int) -> Sample:
     with way.open() as (call, server):
         time_calls(call, count // 4 + 1, payload)
         gc.collect()
-        cpu = _cpu(server)
+        cpu = cpu_ns(server)
         took = time_calls(call, count, payload)
-        cpu = _cpu(server) - cpu
+        cpu = cpu_ns(server) - cpu
     return {
         "p50": sorted(took)[count // 2] / 1e6,
         "max": max(took) / 1e6,
@@ -62,12 +62,12 @@ def connections(way: Way[Once], count: int) -> Sample:
         for _ in range(count // 10 + 1):
             once()
         gc.collect()
-        cpu = _cpu(server)
+        cpu = cpu_ns(server)
         start = perf_counter_ns()
         for _ in range(count):
             once()
         took = perf_counter_ns() - start
-        return {"rate": count / took * 1e9, "cpu": (_cpu(server) - cpu) / count / 1e3}
+        return {"rate": count / took * 1e9, "cpu": (cpu_ns(server) - cpu) / count / 1e3}
 
 
 def idle_connections(way: Way[Call], crowd: Serve, count: int) -> Sample:
@@ -92,9 +92,9 @@ def crowded_calls(way: Way[Call], crowd: Serve, calls: int, count: int) -> Sampl
         with spawned(crowd, address, count):
             each = _kibibytes_each(before, server, count)
             time_calls(call, calls // 10 + 1)
-            cpu = _cpu(server)
+            cpu = cpu_ns(server)
             took = time_calls(call, calls)
-            return {"server": each} | latencies(took, _cpu(server) - cpu)
+            return {"server": each} | latencies(took, cpu_ns(server) - cpu)
 
 
 def _kibibytes_each(before: int, server: Spawned, count: int) -> float:
@@ -117,9 +117,9 @@ def _rate(way: Way[Callable[[T], object]], payload: T, batch: int, count: int) -
     with way.open() as (send, server):
         _deliver(server, send, payload, batch, turns // 10 + 1)
         gc.collect()
-        cpu = _cpu(server)
+        cpu = cpu_ns(server)
         took = _deliver(server, send, payload, batch, turns)
-        cpu = _cpu(server) - cpu
+        cpu = cpu_ns(server) - cpu
         return {"rate": turns * batch / took * 1e6, "cpu": cpu / turns / batch / 1e3}
 
 
@@ -134,6 +134,6 @@ def _deliver(
     return perf_counter_ns() - start
 
 
-def _cpu(server: Spawned) -> int:
+def cpu_ns(server: Spawned) -> int:
     """What both processes have used, in nanoseconds."""
     return process_time_ns() + server.cpu_ns()

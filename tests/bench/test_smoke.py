@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from bench import __main__ as command
 from bench import hosts, markdown, report, suite
+from bench.calls import tables as calls
 from bench.ipc import zenoh_sessions
 from bench.ipc.address import Network
 from bench.ipc.certificates import missing_certificates
@@ -42,6 +43,8 @@ def _tested() -> list[Benchmark]:
     own = {"hosts-64MiB", "hosts-crowd-1", "hosts-crowd-5000"}
     own |= {b.name for b in hosts.BENCHMARKS if b.name.endswith("-tls")}
     own -= {"hosts-request-tls", "hosts-crowd-100-tls"}
+    own |= {b.name for b in calls.BENCHMARKS if b.name.endswith("-tcp")}
+    own -= {"calls-add-tcp"}
     found = [b for b in suite.BENCHMARKS if b.name not in own]
     return [_one_of_us(b) if "-cable-" in b.name else b for b in found]
 
@@ -52,7 +55,7 @@ def _one_of_us(benchmark: Benchmark) -> Benchmark:
 
 @pytest.mark.parametrize("benchmark", _tested(), ids=lambda benchmark: benchmark.name)
 def test_every_contender_gives_every_figure(benchmark: Benchmark) -> None:
-    if benchmark.name.startswith(("process-", "hosts-")):  # each sampling spawns: once is enough
+    if benchmark.name.startswith(("process-", "hosts-", "calls-")):  # each sampling spawns: once is enough
         benchmark = dataclasses.replace(benchmark, pinnings=benchmark.pinnings[-1:])
     for result in suite.run(benchmark, repeats=1, size=min(3, benchmark.quick_size)):
         for row in result.rows:

@@ -1,0 +1,1 @@
+"""Typed requests, and calls of methods of another process's objects, beside other libraries."""
