@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from portkit.port import Port
     from portkit.runloop.loop import RunLoop
 
+announce_end: Callable[[Port, bool], None] | None = None
+"""Called once with each port that has become invalid, after its handlers, and with whether that
+happened in a call on this thread. :mod:`portkit.notifications` sets it when somebody observes that.
+"""
+
 
 class Handler:
     """A handler, and the run loop it belongs to.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
-from portkit import _fork, _thread
+from portkit import _fork, _handlers, _thread
 from portkit._arguments import check_timeout
 from portkit._doorbell import Doorbell
 from portkit._handlers import Handler
@@ -409,6 +409,8 @@ class LocalPort(Port):
             self._withdraw()
             for handler in handlers:
                 handler.notify(self)
+            if _handlers.announce_end is not None:
+                _handlers.announce_end(self, True)
         finally:
             doorbell, self._doorbell = self._doorbell, None
             if doorbell is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from portkit import _fork
+from portkit import _fork, _handlers
 from portkit._answer import Answer
 from portkit._handlers import Handler
 from portkit.errors import InvalidPortError
@@ -76,6 +77,18 @@ class Right(Protocol):
         ...
 
 
+_ending_lock = RLock()
+"""Held for a few attribute accesses; one that a finalizer on the same thread can take again."""
+
+
+def _after_fork_in_child() -> None:
+    global _ending_lock
+    _ending_lock = RLock()  # a thread that is not in the child may have held it
+
+
+_fork.call_in_child(_after_fork_in_child)
+
+
 class RemotePort(Port):
     """A handle to a port of another process.
 
@@ -86,13 +99,22 @@ class RemotePort(Port):
         right: what it is a handle to.
     """
 
-    __slots__ = ("_generation", "_handlers", "_hash", "_right", "_senders", "_watched")
+    __slots__ = (
+        "_generation",
+        "_handlers",
+        "_has_ended",
+        "_hash",
+        "_right",
+        "_senders",
+        "_watched",
+    )
 
     def __init__(self, right: Right) -> None:
         self._right: Right | None = right
         self._hash = hash(right)
         self._generation = _fork.generation
         self._watched = False
+        self._has_ended = False
         self._handlers: list[Handler] = []
         self._senders: list[Export] = []
 
@@ -202,8 +224,10 @@ class RemotePort(Port):
         self._end(here=False)
 
     def _end(self, *, here: bool) -> None:
-        handlers, self._handlers = self._handlers, []
-        senders, self._senders = self._senders, []
+        with _ending_lock:  # the port may end while this handle does
+            is_first, self._has_ended = not self._has_ended, True
+            handlers, self._handlers = self._handlers, []
+            senders, self._senders = self._senders, []
         for sender in senders:
             sender.port_ended()
         for handler in handlers:
@@ -211,6 +235,8 @@ class RemotePort(Port):
                 handler.notify(self)
             else:
                 handler.perform(self, service.loop())
+        if is_first and _handlers.announce_end is not None:
+            _handlers.announce_end(self, here)
 
     # For links that this port travels over.
 
