@@ -5,18 +5,40 @@ Settling takes no lock, so that a finalizer may do it: the first in ``_outcomes`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from portkit._wakeup import Reader, Waiter
 from portkit.errors import PortError, ReceiveTimeoutError
 from portkit.message import Envelope
 
-_ABANDONED = ReceiveTimeoutError("the requester stopped waiting")
+if TYPE_CHECKING:
+    from portkit.runloop.loop import RunLoop
+
+ABANDONED = ReceiveTimeoutError("the requester stopped waiting")
+"""The outcome where the requester gave up."""
+Holder: TypeAlias = "tuple[Callable[[Any, Any, RunLoop | None], object], object, object]"
+"""Who is told: what to call, from any thread and without a lock, and two arguments for it. The third
+is the loop to perform handlers on that have none of their own; None where they may be called."""
+
+
+def tell(holder: Holder | None, otherwise: RunLoop | None) -> None:
+    """Tell whoever holds a request that its requester gave up. Told twice is as told once."""
+    if holder is not None:
+        call, first, second = holder
+        call(first, second, otherwise)
 
 
 class Outcome(Protocol):
-    """Where an answer goes: to a requester of this process, or over a link."""
+    """Where an answer goes: to a requester of this process, or over a link.
+
+    Attributes:
+        holder: who is told if the requester gives up, or None. Whoever sets this looks at
+            ``abandoned`` afterwards, and tells itself.
+    """
+
+    holder: Holder | None
 
     @property
     def done(self) -> bool:
@@ -38,12 +60,16 @@ class Answer:
 
     Args:
         waiter: the requesting thread's.
+
+    Attributes:
+        holder: as :class:`Outcome` has it.
     """
 
-    __slots__ = ("_outcomes", "_waiter")
+    __slots__ = ("_outcomes", "_waiter", "holder")
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
+        self.holder: Holder | None = None
         self._outcomes: list[Envelope | PortError] = []
 
     @property
@@ -102,8 +128,10 @@ class Answer:
                 reader.leave(waiter)
 
     def abandon(self) -> None:
-        """Give up waiting: what is answered from now on goes nowhere."""
-        self.settle(_ABANDONED)
+        """Give up waiting: what is answered from now on goes nowhere, and its holder is told."""
+        self.settle(ABANDONED)
+        if self.holder is not None and self.abandoned:
+            tell(self.holder, None)
 
     def result(self, timeout: float | None) -> Envelope:
         """The answer; closes the place if there is none, so that a late one goes nowhere.
@@ -118,6 +146,7 @@ class Answer:
                     f"no answer within {timeout} s: raise reply_timeout=, or look at the receiver"
                 )
             )
+            self.abandon()
         outcome = self._outcomes[0]
         if isinstance(outcome, tuple):
             return outcome

@@ -7,6 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from portkit import _thread
+from portkit._context import bound
 from portkit._report import report
 from portkit.errors import LoopEndedError
 from portkit.runloop.blocks import Block
@@ -38,7 +39,7 @@ class Handler:
     def __init__(self, call: Callable[..., object], loop: RunLoop | None) -> None:
         if not callable(call):
             raise TypeError(f"a handler is called with the port; {call!r} cannot be called")
-        self._call = call
+        self._call = bound(call)
         self._loop = loop or _thread.current().loop
 
     def notify(self, port: Port) -> None:

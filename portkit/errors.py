@@ -11,6 +11,7 @@
     │   ├── MessageTooLargeError        the message is over a limit of the link
     │   ├── ProtocolError               the peer broke the protocol; its link is closed
     │   └── AuthenticationError         one side refused the other
+    ├── InvalidPayloadError             also a ValueError: a payload is not what was agreed
     ├── ReplyDroppedError               the receiver let a request go unanswered
     ├── NameInUseError                  somebody alive has registered that name
     ├── NameNotFoundError               also a LookupError: nobody has registered that name
@@ -26,7 +27,10 @@ The numbers are CFMessagePort's result codes (M1), as ``code`` on the class. A `
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from portkit.message import PortMessage
 
 
 class PortError(Exception):
@@ -81,6 +85,18 @@ class ProtocolError(TransportError):
 
 class AuthenticationError(TransportError):
     """One side of a link refused the other; the message says who, and why."""
+
+
+class InvalidPayloadError(PortError, ValueError):
+    """A message does not say what its type asks for, or nobody knows its type.
+
+    The text names the fields and what is wrong with each, never the values.
+
+    Attributes:
+        about: the message that it is about, where that arrived in this process.
+    """
+
+    about: PortMessage | None = None
 
 
 class ReplyDroppedError(PortError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from portkit import _fork, _handlers, _thread
 from portkit._arguments import check_timeout
+from portkit._context import registered
 from portkit._doorbell import Doorbell
 from portkit._handlers import Handler
 from portkit._report import report
@@ -18,7 +20,7 @@ from portkit.errors import (
     PortError,
 )
 from portkit.mailbox import Mailbox
-from portkit.message import Envelope, PortMessage, arrived
+from portkit.message import Envelope, PortMessage, arrived, unpacked
 from portkit.port import Port, PortHandler, ReplyPort
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class LocalPort(Port):
     """
 
     __slots__ = (
+        "_context",
         "_delegate",
         "_doorbell",
         "_generation",
@@ -127,17 +130,19 @@ class LocalPort(Port):
 
     @delegate.setter
     def delegate(self, delegate: Any) -> None:
-        self._raw: Callable[..., Any] | None = getattr(delegate, "handle_raw_message", None)
+        raw = getattr(delegate, "handle_raw_message", None)
         handle = getattr(delegate, "handle_port_message", None)
         if handle is None and callable(delegate):
             handle = delegate
-        if delegate is not None and self._raw is None and handle is None:
+        if delegate is not None and raw is None and handle is None:
             raise TypeError(
                 f"{type(delegate).__name__} cannot be a delegate: it is not callable and has "
                 "neither handle_port_message(message) nor handle_raw_message(port, msgid, "
                 "components, reply_port)"
             )
+        self._raw: Callable[..., Any] | None = raw
         self._handle: Callable[[PortMessage], Any] | None = handle
+        self._context = registered()
         self._delegate = delegate
 
     # Sending.
@@ -190,27 +195,35 @@ class LocalPort(Port):
                 mailbox.wake_sender()
             raw = self._raw
             handle = self._handle
-            msgid, components, reply_port, origin = envelope
+            msgid, packed, reply_port, origin = envelope
             if origin is not None:
-                origin.taken(components)
-            begun = True
+                origin.taken(packed)
+            if self._context is not None:  # in C, where no signal strikes before the delegate runs
+                run: Callable[..., Any] = self._context.copy().run
+                raw = partial(run, raw) if raw else None
+                handle = partial(run, handle) if handle else None
             if raw is not None:
-                result = raw(self, msgid, components, reply_port)
+                plain = packed if type(packed) is tuple else None
+                begun = True
+                result = raw(self, msgid, unpacked(packed) if plain is None else plain, reply_port)
             elif handle is not None:
                 message = PortMessage.__new__(PortMessage)  # as in arrived, without its call
-                message.msgid, message.components, message.send_port, message._origin = envelope
+                message.msgid, message._packed, message.send_port, message._origin = envelope
                 message.receive_port = self
+                begun = True
                 result = handle(message)
                 del message
             elif mailbox.closed:  # invalidated since it was taken: as if it had been unread
+                begun = True
                 if type(reply_port) is ReplyPort:
                     reply_port.fail(_unread())
                 return True
             else:
+                begun = True
                 raise _no_delegate()
             if type(reply_port) is ReplyPort:
                 # Let go of the message: what lies out of line goes back with the answer.
-                del components
+                plain = packed = ()
                 envelope = None
                 if result is not None:
                     reply_port.answer(result)

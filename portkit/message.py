@@ -7,19 +7,24 @@ when it is sent, so that the sender may reuse it, but for one from ``Port.alloca
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias, cast
 
 from portkit._text import printable
-from portkit.errors import PortError
+from portkit.errors import InvalidPayloadError, PortError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core.core_schema import CoreSchema
     from typing_extensions import Buffer
 
     from portkit.link.descriptor import Descriptor
-    from portkit.port import Port
+    from portkit.port import Port, PortHandler
+    from portkit.runloop.loop import RunLoop
 
 MAX_MSGID = 0xFFFFFFFF
 """``msgid`` is an unsigned 32-bit number, as on NSPortMessage's wire."""
@@ -32,6 +37,47 @@ class ComponentObject:
 
     _is_port: ClassVar[bool] = False
     _is_descriptor: ClassVar[bool] = False
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A field of a payload may be one: it travels as a component beside the encoded fields."""
+        from portkit._field_schema import component_schema  # noqa: PLC0415 - pydantic loads slowly
+
+        return component_schema(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The number of the component in the message."""
+        from portkit._field_schema import json_schema  # noqa: PLC0415 - as above
+
+        return json_schema(cls.__name__)
+
+
+class Body:
+    """The base of what a message can mean as a whole: a typed payload, see :mod:`portkit.typed`.
+
+    Attributes:
+        msgid: that of the messages it travels in.
+    """
+
+    __slots__ = ()
+
+    msgid: ClassVar[int] = 0
+
+    @abstractmethod
+    def _to_components(self) -> tuple[Component, ...]:
+        """Encode it.
+
+        Raises:
+            InvalidPayloadError: it cannot be encoded.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_message(cls, message: PortMessage) -> Self:
+        """The payload of that message; see :class:`portkit.typed.Payload`."""
 
 
 class Sender(NamedTuple):
@@ -67,7 +113,7 @@ class Origin(Protocol):
         """Who is at the other end, or None where nothing proves it."""
         ...
 
-    def taken(self, components: tuple[Component, ...]) -> None:
+    def taken(self, packed: Packed) -> None:
         """The message was taken from the queue: its sender may send another."""
 
 
@@ -79,20 +125,73 @@ class LentBytes(bytearray):
 
 Component: TypeAlias = bytes | memoryview | ComponentObject
 """A component as it travels and arrives; a memoryview is data that lies out of line."""
-Components: TypeAlias = "Buffer | ComponentObject | Iterable[Buffer | ComponentObject]"
-"""What the sending methods take: one component, or an iterable of them."""
-Envelope: TypeAlias = "tuple[int, tuple[Component, ...], Port | None, Origin | None]"
-"""A message in a mailbox: msgid, components, the port to answer to, and where it came from."""
+Components: TypeAlias = (
+    "Buffer | ComponentObject | Body | Contents | Iterable[Buffer | ComponentObject]"
+)
+"""What the sending methods take: one component, an iterable of them, or a payload.
+
+Contents are those of a message that is sent on as it is.
+"""
 
 
-def pack(components: Components) -> tuple[Component, ...]:
-    """The components as a tuple that nobody changes any more (P10).
+class Contents:
+    """The components of a message that has more to it than these.
+
+    Args:
+        components: what it consists of; None where ``body`` stands for them.
+        body: a payload, which is encoded when somebody asks for the components. Within a process
+            nobody need do so.
+        headers: what hooks gave the message to carry, a trace context for one.
+    """
+
+    __slots__ = ("_components", "body", "headers")
+
+    def __init__(
+        self,
+        components: tuple[Component, ...] | None,
+        body: Body | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._components = components
+        self.body: Body | None = body
+        self.headers: Mapping[str, str] | None = headers
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The components.
+
+        Raises:
+            InvalidPayloadError: the payload cannot be encoded.
+        """
+        if self._components is None:
+            assert self.body is not None, "one of the two is there"
+            self._components = self.body._to_components()
+        return self._components
+
+
+Packed: TypeAlias = "tuple[Component, ...] | Contents"
+"""What a message consists of, as nobody changes it any more."""
+Envelope: TypeAlias = "tuple[int, Packed, Port | None, Origin | None]"
+"""A message in a mailbox: msgid, contents, the port to answer to, and where it came from."""
+
+
+def unpacked(packed: Packed) -> tuple[Component, ...]:
+    """The components of an envelope."""
+    return packed if type(packed) is tuple else cast("Contents", packed).components
+
+
+def pack(components: Components) -> Packed:
+    """The components as nobody changes them any more (P10); a payload as it is.
 
     Raises:
         TypeError: an element is neither bytes-like nor a port (P9); ``str`` is not bytes-like.
     """
     if type(components) is bytes:  # the usual case, and the quickest test
         return (components,)
+    if isinstance(components, Body):
+        return Contents(None, components)
+    if isinstance(components, Contents):
+        return components
     if isinstance(components, bytes | ComponentObject):
         return (components,)
     if isinstance(components, str):
@@ -136,6 +235,19 @@ def _wrong_component(element: object) -> TypeError:
     )
 
 
+def msgid_of(packed: Packed, msgid: int) -> int:
+    """The number of a message that is sent with ``msgid``: a payload brings its own.
+
+    Raises:
+        ValueError: it is not the one that was asked for.
+    """
+    if type(packed) is tuple or (body := cast("Contents", packed).body) is None:
+        return msgid
+    if msgid not in {0, body.msgid}:
+        raise ValueError(f"{type(body).__name__} travels with msgid {body.msgid}: leave msgid= out")
+    return body.msgid
+
+
 def check_envelope(msgid: object, reply_port: object) -> None:
     """Raise the error that names what is wrong with a message's number or reply port.
 
@@ -165,10 +277,10 @@ class PortMessage:
         ValueError: ``msgid`` is out of range.
     """
 
-    __slots__ = ("_data", "_origin", "components", "msgid", "receive_port", "send_port")
+    __slots__ = ("_body", "_data", "_origin", "_packed", "msgid", "receive_port", "send_port")
 
+    _body: type[Body] | Body
     msgid: int
-    components: tuple[Component, ...]
     send_port: Port | None
     receive_port: Port | None
 
@@ -183,9 +295,53 @@ class PortMessage:
         check_envelope(msgid, send_port)
         self.send_port = send_port
         self.receive_port = receive_port
-        self.components = pack(components)
-        self.msgid = msgid
+        self._packed: Packed = pack(components)
+        self.msgid = msgid_of(self._packed, msgid)
         self._origin: Origin | None = None
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """What it consists of. A payload that came by reference is encoded for it, once.
+
+        Raises:
+            InvalidPayloadError: that cannot be done.
+        """
+        packed = self._packed
+        return packed if type(packed) is tuple else cast("Contents", packed).components
+
+    @property
+    def body(self) -> Body | None:
+        """The payload, or None where nobody said of what type it is.
+
+        Within a process it is the object that was sent. One that came over a link is decoded when
+        it is first looked at, once a router (or :meth:`expect`) said what it is.
+
+        Raises:
+            InvalidPayloadError: the message is none of that type.
+        """
+        expected: type[Body] | Body | None = getattr(self, "_body", None)
+        packed = self._packed
+        if expected is None:
+            return None if type(packed) is tuple else cast("Contents", packed).body
+        if not isinstance(expected, type):
+            return expected
+        try:
+            body = self._body = expected.from_message(self)
+        except InvalidPayloadError as error:
+            error.about = self
+            raise
+        return body
+
+    def expect(self, payload: type[Body]) -> None:
+        """Say what type of payload :attr:`body` is to be."""
+        self._body = payload
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What hooks on the sender's side gave it to carry, such as a trace context."""
+        packed = self._packed
+        headers = None if type(packed) is tuple else cast("Contents", packed).headers
+        return MappingProxyType(dict(headers or {}))
 
     @property
     def data(self) -> bytes | None:
@@ -241,12 +397,40 @@ class PortMessage:
         """Whether the sender waits for exactly one answer to this message."""
         return self.send_port is not None and self.send_port._answers_once
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether this is a request whose answer nobody waits for any more.
+
+        The requester's time was over, its call was cancelled or interrupted, or it is gone. An
+        answer would go nowhere (M10), so the work for it can be left.
+        """
+        return self.send_port is not None and self.send_port.is_abandoned
+
+    def add_abandon_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+        """Have ``handler(send_port)`` called once if the requester gives up. Any thread.
+
+        It is called at once if that is so already, and never once the request was answered,
+        dropped or handed on: then whoever has it now is told. Else it is performed in the common
+        modes of ``loop``, by default the loop of the adding thread; where that has none, the
+        thread that gives up calls it, or the service thread if that is in another process.
+
+        Raises:
+            PortError: this is no request.
+            TypeError: ``handler`` is not callable.
+        """
+        if self.send_port is None:
+            raise PortError("only a request can be given up by its sender; this message is one-way")
+        self.send_port.add_abandon_handler(handler, loop=loop)
+
     def send(self, timeout: float | None = 5.0) -> None:
         """Send to ``send_port``, with ``receive_port`` as the reply port; as ``Port.send``."""
         if self.send_port is None:
             raise PortError("this message has no send_port to go to; give it one, or port.send()")
         self.send_port.send(
-            self.components, msgid=self.msgid, reply_port=self.receive_port, timeout=timeout
+            self._packed,
+            msgid=self.msgid,
+            reply_port=self.receive_port,
+            timeout=timeout,
         )
 
     def reply(
@@ -297,8 +481,10 @@ class PortMessage:
     def __repr__(self) -> str:
         parts: list[Any] = [
             f"{len(c)} bytes" if isinstance(c, bytes | memoryview) else repr(c)
-            for c in self.components
+            for c in (self._packed if isinstance(self._packed, tuple) else ())
         ]
+        if isinstance(self._packed, Contents) and self._packed.body is not None:
+            parts.append(type(self._packed.body).__name__)  # what it says may be secret
         kind = " request" if self.is_request else ""
         return f"<PortMessage{kind} msgid={self.msgid} [{', '.join(parts)}]>"
 
@@ -306,6 +492,6 @@ class PortMessage:
 def arrived(envelope: Envelope, receive_port: Port | None) -> PortMessage:
     """The message in an envelope that was taken at ``receive_port``; checks nothing again."""
     message = PortMessage.__new__(PortMessage)
-    message.msgid, message.components, message.send_port, message._origin = envelope
+    message.msgid, message._packed, message.send_port, message._origin = envelope
     message.receive_port = receive_port
     return message

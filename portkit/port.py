@@ -6,24 +6,38 @@ Sending is the same for every port; a subclass says how an envelope gets to the 
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    NoReturn,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from portkit import _fork, _thread
 from portkit._answer import Answer, Outcome
 from portkit._arguments import check_size, check_timeout
+from portkit._handlers import Handler
 from portkit.errors import InvalidPortError, PortError, ReplyDroppedError
 from portkit.message import (
     MAX_MSGID,
-    Component,
+    Body,
     ComponentObject,
     Components,
     Envelope,
     LentBytes,
+    Packed,
     PortMessage,
     arrived,
     check_envelope,
+    msgid_of,
     pack,
 )
 from portkit.runloop.loop import RunLoop
@@ -33,6 +47,7 @@ if TYPE_CHECKING:
 
     from portkit.address import Address
 
+B = TypeVar("B", bound=Body)
 PortHandler: TypeAlias = "Callable[[Port], object]"
 """An invalidation or no-senders handler: called with the port."""
 
@@ -102,8 +117,9 @@ class Port(ComponentObject, ABC):
         """Send one message; return once it is accepted, not once it is handled.
 
         Args:
-            components: one component or an iterable of them; see :mod:`portkit.message`.
-            msgid: what the message means, 0 to 2**32-1.
+            components: one component, an iterable of them, or a payload; see
+                :mod:`portkit.message`.
+            msgid: what the message means, 0 to 2**32-1; a payload brings its own.
             reply_port: a port at which the receiver can answer, or check in its own way. The
                 ``send_port`` of a request hands that request on: it is the receiver's to answer.
             timeout: seconds to wait for room in the receiver's queue; 0 or less is one
@@ -115,12 +131,14 @@ class Port(ComponentObject, ABC):
             SendTimeoutError: no room in time (-1); nothing was sent.
             TypeError, ValueError: an argument is wrong; nothing was sent.
         """
-        if type(components) is bytes:
-            packed: tuple[Component, ...] = (components,)
-        else:
-            packed = pack(components)
         if type(msgid) is not int or not 0 <= msgid <= MAX_MSGID or reply_port is not None:
             check_envelope(msgid, reply_port)
+        if type(components) is bytes:
+            packed: Packed = (components,)
+        else:
+            packed = pack(components)
+            if type(packed) is not tuple:
+                msgid = msgid_of(packed, msgid)
         if type(timeout) is not float or not timeout >= 0.0:
             check_timeout(timeout)
         if reply_port is not None and isinstance(reply_port, ReplyPort):
@@ -157,14 +175,15 @@ class Port(ComponentObject, ABC):
         if type(message) is bytes:
             return (0, (message,), None, None)
         if not isinstance(message, PortMessage):
-            return (0, pack(message), None, None)
+            packed = pack(message)
+            return (msgid_of(packed, 0), packed, None, None)
         if message.send_port is not None and message.send_port != self:
             raise ValueError(f"{message!r} is addressed to another port than the one sending it")
         if isinstance(message.receive_port, ReplyPort):
             raise ValueError(  # noqa: TRY004 - it may stand in a message, but not in this call
                 "a request is handed on by itself: use send, not send_many"
             )
-        return (message.msgid, message.components, message.receive_port, None)
+        return (message.msgid, message._packed, message.receive_port, None)
 
     def allocate(self, size: int) -> memoryview:
         """A buffer of ``size`` bytes to write into and then send: that copies nothing.
@@ -182,23 +201,50 @@ class Port(ComponentObject, ABC):
         check_size(size)
         return memoryview(LentBytes(size))
 
+    @overload
     def request(
         self,
         components: Components = (),
         *,
         msgid: int = 0,
+        reply: None = None,
         send_timeout: float | None = 5.0,
         reply_timeout: float | None = 5.0,
         reply_mode: str | None = None,
-    ) -> PortMessage:
+    ) -> PortMessage: ...
+
+    @overload
+    def request(
+        self,
+        components: Components = (),
+        *,
+        msgid: int = 0,
+        reply: type[B],
+        send_timeout: float | None = 5.0,
+        reply_timeout: float | None = 5.0,
+        reply_mode: str | None = None,
+    ) -> B: ...
+
+    def request(
+        self,
+        components: Components = (),
+        *,
+        msgid: int = 0,
+        reply: type[B] | None = None,
+        send_timeout: float | None = 5.0,
+        reply_timeout: float | None = 5.0,
+        reply_mode: str | None = None,
+    ) -> PortMessage | B:
         """Send a message and wait for its answer (CFMessagePortSendRequest, M9-M14).
 
         While it waits the thread runs no callback at all, unless ``reply_mode`` names a mode of
         its run loop to be run meanwhile.
 
         Args:
-            components: one component or an iterable of them.
-            msgid: what the message means, 0 to 2**32-1.
+            components: one component, an iterable of them, or a payload.
+            msgid: what the message means, 0 to 2**32-1; a payload brings its own.
+            reply: the type of payload that the answer is to be; it is returned then instead of the
+                message.
             send_timeout: seconds to wait for room in the receiver's queue.
             reply_timeout: seconds to wait for the answer once the message is accepted; 0 or less
                 looks once.
@@ -210,13 +256,20 @@ class Port(ComponentObject, ABC):
             InvalidPortError: the port was invalid already (-3).
             BecameInvalidError: it became invalid with the request unanswered (-5).
             ReplyDroppedError: the receiver let the request go, or its delegate raised.
+            InvalidPayloadError: the receiver did not understand the payload; or the answer is none
+                of the type ``reply``.
             PortError: only this thread's run loop serves the port, and it would not run.
         """
         if type(msgid) is not int or not 0 <= msgid <= MAX_MSGID:
             check_envelope(msgid, None)
         check_timeout(send_timeout)
         check_timeout(reply_timeout)
-        packed = (components,) if type(components) is bytes else pack(components)
+        if type(components) is bytes:
+            packed: Packed = (components,)
+        else:
+            packed = pack(components)
+            if type(packed) is not tuple:
+                msgid = msgid_of(packed, msgid)
         if reply_mode is not None:
             RunLoop.current()._check_mode(reply_mode)
         self._check_served(reply_mode)
@@ -227,7 +280,8 @@ class Port(ComponentObject, ABC):
         except BaseException:
             answer.abandon()
             raise
-        return arrived(answer.result(reply_timeout), None)
+        message = arrived(answer.result(reply_timeout), None)
+        return message if reply is None else reply.from_message(message)
 
     def _await(self, answer: Answer, timeout: float | None, reply_mode: str | None) -> None:
         """Wait for the answer, or for the time to be over."""
@@ -321,11 +375,34 @@ class Port(ComponentObject, ABC):
 
     # The answer to a request; only a ReplyPort gives one.
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether this answers a request whose answer nobody waits for any more."""
+        return False
+
+    def add_abandon_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+        """Have ``handler(port)`` called when nobody waits for the answer any more; a request only.
+
+        Raises:
+            PortError: this answers no request.
+        """
+        raise PortError("only a request can be given up by its sender; this message is one-way")
+
     def _defer(self) -> None:
         raise PortError("only a request can be deferred; this message is one-way")
 
     def _drop(self, *, keep_deferred: bool = False) -> None:
         """Let go of an unanswered request."""
+
+
+class AbandonHandler(Protocol):
+    """Who is told that the requester gave up."""
+
+    def notify(self, port: Port) -> None:
+        """It has; this thread may call back."""
+
+    def perform(self, port: Port, otherwise: RunLoop | None) -> None:
+        """It has; this thread runs no callbacks, but those loops do."""
 
 
 class ReplyPort(Port):
@@ -336,13 +413,14 @@ class ReplyPort(Port):
     ``ReplyDroppedError`` at once instead of a time-out.
     """
 
-    __slots__ = ("_answer", "_generation", "deferred", "used")
+    __slots__ = ("_answer", "_generation", "_handlers", "deferred", "used")
 
     _answers_once = True
 
     def __init__(self, answer: Outcome) -> None:
         self._answer = answer
         self._generation = _fork.generation
+        self._handlers: list[AbandonHandler] = []
         self.deferred: bool = False
         self.used: bool = False
 
@@ -363,22 +441,24 @@ class ReplyPort(Port):
             raise PortError("the request was answered or dropped before; it takes one answer")
         settled = self._answer.settle(envelope)
         self.used = True  # not before: an exception in between would leave the requester waiting
+        if self._handlers:
+            self._handlers.clear()
         if not settled and not self._answer.abandoned:
             raise PortError("another thread answered or dropped this request at the same time")
 
-    def _hand_on(
-        self, port: Port, msgid: int, components: tuple[Component, ...], timeout: float | None
-    ) -> None:
+    def _hand_on(self, port: Port, msgid: int, packed: Packed, timeout: float | None) -> None:
         """Send the right with a message: it moves, as in Mach, and whoever gets it answers."""
         if self.used:
             raise PortError("the request was answered, dropped or handed on before")
         moved = ReplyPort(self._answer)
         try:
             self.used = True
-            port._post((msgid, components, moved, None), timeout)
+            port._post((msgid, packed, moved, None), timeout)
         except BaseException:
             self.used, moved.used = False, True
+            self._hold()
             raise
+        self._handlers.clear()  # whoever has it now is told
 
     def answer(self, result: Any) -> None:
         """Answer with a delegate's return value; None answers with empty data (M11)."""
@@ -402,12 +482,46 @@ class ReplyPort(Port):
     def add_invalidation_handler(
         self, handler: PortHandler, *, loop: RunLoop | None = None
     ) -> None:
-        """Not for a send-once right: it ends with its use.
+        """Not for a send-once right: it ends with its use; see :meth:`add_abandon_handler`.
 
         Raises:
             PortError: always.
         """
-        raise PortError("a reply port ends with its one use and notifies nobody")
+        raise PortError(
+            "a reply port ends with its one use; add_abandon_handler tells if nobody waits for that"
+        )
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answer any more: the requester gave up, or is gone."""
+        return self._answer.abandoned
+
+    def add_abandon_handler(self, handler: PortHandler, *, loop: RunLoop | None = None) -> None:
+        """As :meth:`portkit.PortMessage.add_abandon_handler`."""
+        self._watch(Handler(handler, loop))
+
+    def _watch(self, handler: AbandonHandler) -> None:
+        if not self.used:
+            self._handlers.append(handler)
+            self._hold()
+
+    def _hold(self) -> None:
+        """Be who is told if the requester gives up, if anybody wants to know."""
+        if self._handlers:
+            self._answer.holder = (_tell, weakref.ref(self), None)
+            if self._answer.abandoned:
+                self._tell(None)
+
+    def _tell(self, otherwise: RunLoop | None) -> None:
+        while self._handlers and not self.used:
+            try:
+                handler = self._handlers.pop(0)
+            except IndexError:  # another thread does the same
+                return
+            if otherwise is None:
+                handler.notify(self)
+            else:
+                handler.perform(self, otherwise)
 
     def _defer(self) -> None:
         if self.used:
@@ -430,3 +544,10 @@ class ReplyPort(Port):
 
     def __repr__(self) -> str:
         return f"<ReplyPort {'used' if self.used else 'open'}>"
+
+
+def _tell(ref: weakref.ref[ReplyPort], _: None, otherwise: RunLoop | None) -> None:
+    """As :data:`portkit._answer.Holder`. Weakly: who has let go of the request gets nothing."""
+    port = ref()
+    if port is not None:
+        port._tell(otherwise)

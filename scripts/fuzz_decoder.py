@@ -81,9 +81,8 @@ def _message(random: Random) -> bytes:
             table.append(Entry(part, 0, 0, len(data[-1])))
         else:
             table.append(Entry(part, random.getrandbits(32), _number(random), _number(random)))
-    return frames.message(
-        kind, _number(random), random.getrandbits(32), once, table, data, reply_port=not once
-    )
+    flags = random.choice([0, frames.HEADERS]) | (0 if once else frames.REPLY_PORT)
+    return frames.message(kind, _number(random), random.getrandbits(32), once, table, data, flags)
 
 
 def _other(random: Random) -> bytes:
@@ -98,6 +97,7 @@ def _other(random: Random) -> bytes:
             frames.release(a, b),
             frames.dead(a),
             frames.failed(a, random.randrange(256), "because"),
+            frames.give_up(a),
             frames.segment(a, b),
             frames.segment_return(a),
             frames.segment_forget(a),

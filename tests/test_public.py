@@ -31,6 +31,7 @@ PORTKIT = [
     "DescriptorSource",
     "ErrorContext",
     "InputSource",
+    "InvalidPayloadError",
     "InvalidPortError",
     "LoopEndedError",
     "MachPort",

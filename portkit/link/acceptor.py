@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from portkit import _fork
+from portkit._context import detached
 from portkit._report import logger
 from portkit.link import service
 from portkit.runloop import DescriptorSource, Ready
@@ -34,7 +35,7 @@ class Acceptor:
         self._is_failing = False
         try:
             listening.setblocking(False)
-            self._source = DescriptorSource(listening, self._accept)
+            self._source = detached(DescriptorSource, listening, self._accept)
             service.join(self).add_source(self._source)
         except BaseException:
             listening.close()

@@ -15,6 +15,8 @@ from portkit.link.frames import (
     ENTRY_SIZE,
     HEADER,
     HEADER_SIZE,
+    HEADERS,
+    MAX_HEADERS,
     MAX_RECORD,
     MESSAGE,
     MESSAGE_SIZE,
@@ -33,6 +35,7 @@ _REPLY = int(Kind.REPLY)
 _PART = int(Kind.PART)
 _DATA = int(Part.DATA)
 _DESCRIPTOR = int(Part.DESCRIPTOR)
+_BOTH = REQUEST | REPLY_PORT
 _KINDS_OF_PARTS = frozenset(map(int, Part))
 
 LAST = 1
@@ -258,10 +261,14 @@ class Decoder:
         limits = self._limits
         most = HEADER_SIZE + MAX_RECORD
         if self.greeted and kind in (_MESSAGE, _REPLY):
-            table = 0 if flags & SIMPLE else ENTRY_SIZE * min(count, limits.components + 1)
+            table = 0
+            if not flags & SIMPLE:
+                table = ENTRY_SIZE * min(count, limits.components + _beside(flags))
+            if flags & HEADERS:
+                table += MAX_HEADERS
             most = MESSAGE_SIZE + table + limits.message
         elif self.greeted and kind == _PART:
-            table = ENTRY_SIZE * (limits.components + 1)
+            table = ENTRY_SIZE * (limits.components + 2) + MAX_HEADERS
             most = PART_HEAD + MESSAGE_SIZE + table + limits.message
         if length > most:
             hint = "" if self.greeted else ": see whether the peer is a port of portkit"
@@ -269,9 +276,9 @@ class Decoder:
 
     def _table(self, frame: memoryview, flags: int, count: int) -> list[bytes | Entry]:
         """The parts of a message that has a table; their lengths add up to the frame's."""
-        if flags & ~(REQUEST | REPLY_PORT) or flags == REQUEST | REPLY_PORT:
+        if flags & ~(REQUEST | REPLY_PORT | HEADERS) or flags & _BOTH == _BOTH:
             raise ProtocolError(f"flags {flags:#x} of a message do not go together")
-        if count > self._limits.components + 1:
+        if count > self._limits.components + _beside(flags):
             raise ProtocolError(
                 f"a message of {count} components is over the limit of {self._limits.components}"
             )
@@ -327,3 +334,8 @@ class Decoder:
             del self._parts[stream]
             self._parse(memoryview(collected.data), length)
             collected.give_back()
+
+
+def _beside(flags: int) -> int:
+    """Entries of a message's table that are no components: the port to answer to, the headers."""
+    return bool(flags & REPLY_PORT) + bool(flags & HEADERS)

@@ -6,7 +6,7 @@ bytes, :data:`WINDOW` of them, and is given back as messages are taken, half a w
 
 from __future__ import annotations
 
-from portkit.message import Component
+from portkit.message import Packed, unpacked
 
 WINDOW = 1 << 20
 """Bytes that one right may have unread at the receiver."""
@@ -19,13 +19,10 @@ LARGEST_COMPONENT = 1 << 16
 """What a component costs at most; a smaller one costs its size."""
 
 
-def cost(components: tuple[Component, ...]) -> int:
+def cost(packed: Packed) -> int:
     """The bytes that a message takes of a window; both sides reckon the same."""
-    if len(components) == 1 and type(components[0]) is bytes:  # the usual case
-        size = len(components[0])
-        return size if size < LARGEST_COMPONENT else LARGEST_COMPONENT
     total = 0
-    for component in components:
+    for component in unpacked(packed):
         if type(component) is bytes:
             size = len(component)
         elif type(component) is memoryview:

@@ -37,9 +37,13 @@ REQUEST = 2
 """Flag of a message: the send-once right is there."""
 REPLY_PORT = 4
 """Flag of a message: the first entry of the table is the port to answer to."""
+HEADERS = 8
+"""Flag of a message: the last entry of the table is data, a JSON object of its headers."""
 
 MAX_RECORD = 4096
 """Bytes of a handshake's record, and of the body of any frame before the handshake is done."""
+MAX_HEADERS = 4096
+"""Bytes of a message's headers."""
 MAX_TEXT = 1024
 """Bytes of an error's text."""
 NONCE_SIZE = 32
@@ -68,6 +72,7 @@ class Kind(IntEnum):
     PONG = 15
     PART = 16
     AUTH = 17
+    GIVE_UP = 18
 
 
 class Part(IntEnum):
@@ -132,6 +137,11 @@ def failed(number: int, code: int, text: str) -> bytes:
     """FAILED: the request will not be answered; ``code`` says why, and ``text`` for people."""
     body = text.encode(errors="replace")[:MAX_TEXT]
     return _FAILED.pack(_FAILED.size + len(body), Kind.FAILED, code, 0, number) + body
+
+
+def give_up(number: int) -> bytes:
+    """GIVE_UP: the sender waits no more for the answer by that send-once right."""
+    return _RIGHT.pack(_RIGHT.size, Kind.GIVE_UP, 0, 0, number)
 
 
 def segment(segment_id: int, size: int) -> bytes:
@@ -202,11 +212,10 @@ def message(  # noqa: PLR0917 - the fields of a frame, in their order
     once: int,
     entries: list[Entry],
     data: list[bytes],
-    *,
-    reply_port: bool = False,
+    flags: int = 0,
 ) -> bytes:
     """MESSAGE or REPLY with a table; ``data`` are the DATA components in their order."""
-    flags = (REQUEST if once else 0) | (REPLY_PORT if reply_port else 0)
+    flags |= REQUEST if once else 0
     body = b"".join(data)
     length = MESSAGE_SIZE + ENTRY_SIZE * len(entries) + len(body)
     head = MESSAGE.pack(length, kind, flags, len(entries), msgid, target, once)
@@ -221,7 +230,7 @@ def carries_rights(frame: bytes | LongMessage) -> bool:
     if kind not in (Kind.MESSAGE, Kind.REPLY) or flags & SIMPLE:
         return False
     table = frame[MESSAGE_SIZE : MESSAGE_SIZE + ENTRY_SIZE * entries : ENTRY_SIZE]
-    return Part.MINE in table or Part.YOURS in table
+    return Part.MINE in table or Part.YOURS in table or Part.ONCE in table
 
 
 class Frame(NamedTuple):
@@ -253,6 +262,7 @@ _LAYOUTS: dict[int, Struct] = {
     Kind.WELCOME: HEADER,
     Kind.REFUSED: HEADER,
     Kind.AUTH: _AUTH,
+    Kind.GIVE_UP: _RIGHT,
 }
 _MOST_BODY = {
     Kind.FAILED: MAX_TEXT,

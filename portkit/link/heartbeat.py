@@ -10,6 +10,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from portkit._context import detached
 from portkit.errors import TransportError
 from portkit.link import frames
 from portkit.runloop import RunLoop, Timer
@@ -70,7 +71,7 @@ class _Group:
     def __init__(self, loop: RunLoop, silence: float) -> None:
         self.loop = loop
         self.members: dict[Link, _Heartbeat] = {}
-        self.timer = Timer(silence / _BEATS, self._beat, repeats=True)
+        self.timer = detached(Timer, silence / _BEATS, self._beat, repeats=True)
         loop.add_timer(self.timer)
 
     def _beat(self, timer: Timer) -> None:

@@ -20,7 +20,7 @@ from portkit.link.decoder import Decoder
 from portkit.link.frames import Entry, Frame, Kind
 from portkit.link.once import RemoteAnswer
 from portkit.link.transfer import resolve
-from portkit.message import Component, Envelope, Sender
+from portkit.message import Envelope, Packed, Sender
 from portkit.port import Port, ReplyPort
 
 if TYPE_CHECKING:
@@ -201,18 +201,18 @@ class Incoming:
         if not self.greeted:
             raise ProtocolError("a message came before the greeting")
         self._pass_run()
-        components, reply_port = resolve(self._link, parts, flags)
+        packed, reply_port = resolve(self._link, parts, flags)
         if once:
             reply_port = ReplyPort(RemoteAnswer(self._link, once))
         if kind == _REPLY:
-            self._on_reply(target, (msgid, components, reply_port, self))
+            self._on_reply(target, (msgid, packed, reply_port, self))
             return
         export = self._exports.get(target)
         if export is None:
             self._on_stray(target, reply_port)
             return
         self._run_export = export
-        self._run.append((msgid, components, reply_port, export))
+        self._run.append((msgid, packed, reply_port, export))
 
     def _pass_run(self) -> None:
         """Put the messages that came for one port into its queue."""
@@ -244,7 +244,7 @@ class Incoming:
         """As the origin of answers: who gave them."""
         return self._link.sender
 
-    def taken(self, components: tuple[Component, ...]) -> None:
+    def taken(self, packed: Packed) -> None:
         """As the origin of answers, for which room need not be granted."""
 
     # All other frames.
@@ -323,6 +323,7 @@ _HANDLERS: dict[Kind, Callable[[Incoming, Frame], None]] = {
     Kind.RELEASE: lambda self, frame: self._link.table.on_release(frame),
     Kind.DEAD: lambda self, frame: self._link.table.on_dead(frame),
     Kind.FAILED: lambda self, frame: self._link.table.on_failed(frame),
+    Kind.GIVE_UP: lambda self, frame: self._link.table.on_give_up(frame),
     Kind.SEGMENT: lambda self, frame: self._link.lending.on_segment(frame),
     Kind.RETURN: lambda self, frame: self._link.lending.on_return(frame),
     Kind.FORGET: lambda self, frame: self._link.lending.on_forget(frame),

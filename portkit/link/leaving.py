@@ -62,7 +62,7 @@ class Leaving:
                 link.close_later(f"the peer leaves {size} bytes unread that are for it")
                 logger.warning("%r is closed: the peer leaves %d bytes unread", link, size)
                 return
-            if size or link.notes or link.questions != link.answers:
+            if size or link.notes or link.table.asked:
                 loop.call_later(_MOMENT, self._leave)
                 return
             awaits_peer = link.finish()

@@ -33,6 +33,7 @@ from portkit.runloop import DEFAULT_MODE
 if TYPE_CHECKING:
     from portkit._wakeup import Waiter
     from portkit.link.node import Node
+    from portkit.runloop import RunLoop
 
 _GATHERED = 1 << 16
 """Bytes that a burst may leave unwritten."""
@@ -65,7 +66,6 @@ class Link:
         is_finished: this side writes no more; the peer's end then tells that it has read all.
         write_error: why nothing can be written any more, be there something to read or not.
         was_refused: that was because the peer does not want it, or is not wanted.
-        questions, answers: requests that came from the peer, and those of them that are settled.
     """
 
     def __init__(self, node: Node, channel: Channel, *, dialled: bool) -> None:
@@ -79,8 +79,6 @@ class Link:
         self.is_closed: bool = False
         self.ending: str = ""
         self.was_refused: bool = False
-        self.questions: int = 0
-        self.answers: int = 0
         self.generation: int = _fork.generation
         self.notes: deque[Callable[[], None]] = deque()
         self.outbox: Outbox = Outbox(channel)
@@ -292,8 +290,11 @@ class Link:
         self._note(lambda: self._fail(number, error))
 
     def _fail(self, number: int, error: PortError) -> None:
-        self.answers += 1
         self.write_quietly(frames.failed(number, code_of(error), str(error)))
+
+    def note_given_up(self, number: int, target: int, otherwise: RunLoop | None = None) -> None:
+        """A request to the peer is waited for no more; as :data:`portkit._answer.Holder`."""
+        self._note(lambda: self.table.give_up(number, target))
 
     def note_return(self, segment_id: int) -> None:
         """The last view of a segment of the peer's is gone."""

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from portkit import _fork
+from portkit._context import detached
 from portkit._report import logger
 from portkit.errors import AuthenticationError, PortError, TransportError
 from portkit.link import greeting, service
@@ -165,7 +166,8 @@ class Node:
             if loop is not None and loop is not self._watching:
                 # One timer for all, which goes on while links come: a new one wakes the thread.
                 self._watching = loop
-                loop.add_timer(Timer(timeout / 4, self._look_for_greetings, repeats=True))
+                timer = detached(Timer, timeout / 4, self._look_for_greetings, repeats=True)
+                loop.add_timer(timer)
         return link
 
     def _look_for_greetings(self, timer: Timer) -> None:

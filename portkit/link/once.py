@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portkit.errors import BecameInvalidError, PortError, ReplyDroppedError
+from portkit._answer import ABANDONED, Holder, tell
+from portkit.errors import (
+    BecameInvalidError,
+    InvalidPayloadError,
+    PortError,
+    ReplyDroppedError,
+)
+from portkit.link import service
 from portkit.message import Envelope
 
 if TYPE_CHECKING:
@@ -13,20 +20,23 @@ if TYPE_CHECKING:
 DROPPED = 1
 INVALID = 2
 FAILED = 3
+INVALID_PAYLOAD = 4
+_CODES: dict[type[PortError], int] = {
+    ReplyDroppedError: DROPPED,
+    BecameInvalidError: INVALID,
+    InvalidPayloadError: INVALID_PAYLOAD,
+}
+_ERRORS = {code: error for error, code in _CODES.items()}
 
 
 def code_of(error: PortError) -> int:
     """How a FAILED frame names the error."""
-    if isinstance(error, ReplyDroppedError):
-        return DROPPED
-    return INVALID if isinstance(error, BecameInvalidError) else FAILED
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), FAILED)
 
 
 def error_of(code: int, text: str) -> PortError:
     """The error that a FAILED frame names, as the requester gets it."""
-    if code == DROPPED:
-        return ReplyDroppedError(text)
-    return BecameInvalidError(text) if code == INVALID else PortError(text)
+    return _ERRORS.get(code, PortError)(text)
 
 
 class RemoteAnswer:
@@ -35,25 +45,31 @@ class RemoteAnswer:
     Args:
         link: by which the request came.
         number: the send-once right's.
+
+    Attributes:
+        holder: as :class:`portkit._answer.Outcome` has it.
     """
 
-    __slots__ = ("_link", "_number", "_outcomes")
+    __slots__ = ("_given_up", "_link", "_number", "_outcomes", "holder")
 
     def __init__(self, link: Link, number: int) -> None:
         self._link = link
         self._number = number
-        link.questions += 1
         self._outcomes: list[Envelope | PortError] = []
+        self._given_up = False
+        self.holder: Holder | None = None
+        link.table.ask(number, self)
 
     @property
     def done(self) -> bool:
         """Whether it was answered, or nobody can be answered any more."""
-        return bool(self._outcomes) or self._link.is_closed
+        return bool(self._outcomes) or self._given_up or self._link.is_closed
 
     @property
     def abandoned(self) -> bool:
-        """Whether the requester is gone: an answer now goes nowhere (M10)."""
-        return self._link.is_closed
+        """Whether the requester gave up, or is gone: an answer now goes nowhere (M10)."""
+        outcomes = self._outcomes
+        return outcomes[0] is ABANDONED if outcomes else self._given_up or self._link.is_closed
 
     def settle(self, outcome: Envelope | PortError) -> bool:
         """Answer, or say that there will be none; False if that was done before.
@@ -70,11 +86,25 @@ class RemoteAnswer:
         if outcomes[0] is not outcome:
             return False
         if not isinstance(outcome, tuple):
+            self._link.table.asked.pop(self._number, None)
             self._link.note_failure(self._number, outcome)
             return True
         try:
             self._link.sending.answer(self._number, outcome)
         except BaseException:
             outcomes.clear()
+            if self._given_up:
+                self.abandon()
             raise
+        self._link.table.asked.pop(self._number, None)
         return True
+
+    def abandon(self) -> None:
+        """The requester gave up, or is gone: whoever holds the request is told."""
+        self._given_up = True  # first, for an answer that is just being refused
+        outcomes = self._outcomes
+        if not outcomes:
+            outcomes.append(ABANDONED)
+        loop = service.loop()
+        if outcomes[0] is ABANDONED and loop is not None:
+            tell(self.holder, loop)

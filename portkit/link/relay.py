@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from portkit._report import logger, report
 from portkit.errors import BecameInvalidError, InvalidPortError, SendTimeoutError
-from portkit.message import Component, Envelope
+from portkit.message import Envelope, Packed
 from portkit.port import ReplyPort
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ class Relay:
 
     Args:
         port: where to.
-        left: called with the components of each message that has left.
+        left: called with the contents of each message that has left.
     """
 
     __slots__ = ("_again", "_left", "_lock", "_port", "_queue")
 
-    def __init__(self, port: RemotePort, left: Callable[[tuple[Component, ...]], None]) -> None:
+    def __init__(self, port: RemotePort, left: Callable[[Packed], None]) -> None:
         self._port = port
         self._left = left
         self._queue: deque[Envelope] = deque()
@@ -55,9 +55,9 @@ class Relay:
     def _send_on(self) -> None:
         while self._queue:
             envelope = self._queue[0]
-            msgid, components, reply_port, _ = envelope
+            msgid, packed, reply_port, _ = envelope
             try:
-                self._port._post((msgid, components, reply_port, None), 0)
+                self._port._post((msgid, packed, reply_port, None), 0)
             except SendTimeoutError:
                 if self._wait_for_room():
                     return
@@ -72,7 +72,7 @@ class Relay:
                     reply_port._drop()
                 report("a message could not be relayed", error, self._port)
             self._queue.popleft()
-            self._left(components)
+            self._left(packed)
 
     def _wait_for_room(self) -> bool:
         """Whether there will be room; False where there is some now, or the port has ended."""

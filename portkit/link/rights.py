@@ -18,7 +18,7 @@ from portkit.link.flow import HALF_WINDOW, LARGEST_COMPONENT, WINDOW, cost
 from portkit.link.relay import RELAY_WINDOW, Relay
 from portkit.link.remote_port import RemotePort
 from portkit.local_port import LocalPort
-from portkit.message import Component, Envelope, Sender
+from portkit.message import Envelope, Packed, Sender
 from portkit.port import Port
 
 if TYPE_CHECKING:
@@ -298,15 +298,16 @@ class Export:
         """
         size = 0
         for envelope in envelopes:
-            components = envelope[1]
+            packed = envelope[1]
             if (
-                len(components) == 1
-                and type(data := components[0]) is bytes
+                type(packed) is tuple
+                and len(packed) == 1
+                and type(data := packed[0]) is bytes
                 and len(data) < LARGEST_COMPONENT
             ):
                 size += len(data)  # as flow.cost, without its call
             else:
-                size += cost(components)
+                size += cost(packed)
         self._received += len(envelopes)
         self._received_size += size
         self.allowance_size -= size
@@ -338,17 +339,18 @@ class Export:
         """Who is at the other end of the link."""
         return self.link.sender
 
-    def taken(self, components: tuple[Component, ...]) -> None:
+    def taken(self, packed: Packed) -> None:
         """A message was taken: grant its room again, half a window at a time."""
         self._taken += 1
         if (
-            len(components) == 1
-            and type(data := components[0]) is bytes
+            type(packed) is tuple
+            and len(packed) == 1
+            and type(data := packed[0]) is bytes
             and len(data) < LARGEST_COMPONENT
         ):
             self._taken_size += len(data)  # as in receive
         else:
-            self._taken_size += cost(components)
+            self._taken_size += cost(packed)
         if (
             self._taken - self._granted >= self._half
             or self._taken_size - self._granted_size >= HALF_WINDOW

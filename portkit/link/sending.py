@@ -62,10 +62,11 @@ class Sending:
 
     def post(self, right: Import, envelope: Envelope, timeout: float | None) -> None:
         """Send one message by a right; as ``Port._post``."""
-        msgid, components, reply_port, _ = envelope
+        msgid, packed, reply_port, _ = envelope
         if (
-            len(components) == 1
-            and type(data := components[0]) is bytes
+            type(packed) is tuple
+            and len(packed) == 1
+            and type(data := packed[0]) is bytes
             and (size := len(data)) < self._link.lending.inline
             and (reply_port is None or type(reply_port) is ReplyPort)
         ):
@@ -82,7 +83,9 @@ class Sending:
                     if self._link.notes:
                         self._link.settle_notes()
                     try:
-                        once = 0 if reply_port is None else self._link.table.expect(reply_port)
+                        once = 0
+                        if reply_port is not None:
+                            once = self._link.table.expect(reply_port, right.number)
                         right.messages -= 1
                         right.size -= size
                         make = simple_message if len(data) <= PART_SIZE else long_message
@@ -125,10 +128,10 @@ class Sending:
             most = min(right.messages, len(envelopes) - start)
             room = right.size
             for index in range(start, start + most):
-                msgid, components, reply_port, _ = envelopes[index]
-                if len(components) != 1 or reply_port is not None:
+                msgid, packed, reply_port, _ = envelopes[index]
+                if type(packed) is not tuple or len(packed) != 1 or reply_port is not None:
                     break
-                data = components[0]
+                data = packed[0]
                 if type(data) is not bytes or len(data) > _LARGEST_OF_A_RUN or len(data) > room:
                     break
                 room -= len(data)
@@ -205,7 +208,9 @@ class Sending:
                 return False
             self._link.settle_notes()
             msgid, _, reply_port, _ = envelope
-            once = self._link.table.expect(reply_port) if type(reply_port) is ReplyPort else 0
+            once = 0
+            if type(reply_port) is ReplyPort:
+                once = self._link.table.expect(reply_port, right.number)
             try:
                 frame, descriptors = encode(
                     self._link, _MESSAGE, right.number, msgid, once, prepared
@@ -220,10 +225,11 @@ class Sending:
 
     def answer(self, number: int, envelope: Envelope) -> None:
         """Answer the peer's request: there is always room. Nothing where the peer is gone."""
-        msgid, components, reply_port, _ = envelope
+        msgid, packed, reply_port, _ = envelope
         if (
-            len(components) == 1
-            and type(data := components[0]) is bytes
+            type(packed) is tuple
+            and len(packed) == 1
+            and type(data := packed[0]) is bytes
             and reply_port is None
             and len(data) < self._link.lending.inline
             and len(data) <= self._link.peer_limits.message
@@ -232,7 +238,6 @@ class Sending:
                 if not self._link.is_closed:
                     if self._link.notes:
                         self._link.settle_notes()
-                    self._link.answers += 1
                     make = simple_message if len(data) <= PART_SIZE else long_message
                     frame = make(_REPLY, number, msgid, 0, data)
                     waiter = _thread.current().waiter
@@ -245,12 +250,11 @@ class Sending:
                     except BecameInvalidError:
                         pass  # as in write_quietly
             return
-        prepared = prepare(self._link, components, reply_port)
+        prepared = prepare(self._link, packed, reply_port)
         with self._link.lock:
             if not self._link.is_closed:
                 self._link.settle_notes()
                 frame, descriptors = encode(self._link, _REPLY, number, msgid, 0, prepared)
-                self._link.answers += 1
                 self._link.write_quietly(frame, descriptors)
 
     def grant(self, export: Export, messages: int, size: int) -> None:

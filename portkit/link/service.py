@@ -14,6 +14,7 @@ from threading import Event, Lock, Thread
 from typing import Protocol, cast
 
 from portkit import _fork, _thread
+from portkit._context import detached
 from portkit._report import report
 from portkit._wakeup import Gathering
 from portkit.errors import LoopEndedError
@@ -129,7 +130,7 @@ class _Service:
         if not self._looking:
             self._looking = True
             try:
-                self.loop.perform(self._start_looking)
+                detached(self.loop.perform, self._start_looking)
             except BaseException:  # of a signal handler: the next call begins it, if this did not
                 self._looking = False
                 raise
@@ -155,7 +156,7 @@ class _Service:
         if not self._flushing:
             self._flushing = True
             try:
-                self.loop.perform(self._start_flushing)
+                detached(self.loop.perform, self._start_flushing)
             except BaseException:  # as in look_after
                 self._flushing = False
                 raise
@@ -212,7 +213,7 @@ def call(fn: Callable[[], object]) -> None:
     service = _service
     if service is not None:
         try:
-            service.loop.perform(fn)
+            detached(service.loop.perform, fn)
         except LoopEndedError:
             pass
 

@@ -39,6 +39,7 @@ class RightsTable:
 
     Attributes:
         exports: the peer's rights to ports of this side, by number.
+        asked: requests of the peer's that are not settled, by number.
     """
 
     def __init__(self, link: Link) -> None:
@@ -49,15 +50,21 @@ class RightsTable:
         self._imports: dict[int, ImportRef] = {}
         self._leaving: dict[int, ImportRef] = {}
         self._once: dict[int, ReplyPort] = {}
+        self.asked: dict[int, RemoteAnswer] = {}
         self._export_numbers = count(1)
         self._once_numbers = count(1)
         self._opened_numbers = count(OPENED)
         self._last_export = 0
         self._last_once = 0
+        self._last_asked = 0
         self._last_opened = OPENED - 1
 
-    def expect(self, reply_port: ReplyPort) -> int:
+    def expect(self, reply_port: ReplyPort, target: int = 0) -> int:
         """Record a send-once right that goes to the peer; its number.
+
+        Args:
+            reply_port: the right.
+            target: of the message that it is to answer, where it answers one.
 
         Raises:
             BecameInvalidError: the link has ended, so nobody would take the right back.
@@ -66,6 +73,10 @@ class RightsTable:
             self._link.check_writable()
         number = self._last_once = next(self._once_numbers)
         self._once[number] = reply_port
+        answer = reply_port._answer
+        answer.holder = (self._link.note_given_up, number, target)
+        if answer.done and answer.abandoned:
+            self._link.note_given_up(number, target)
         return number
 
     def export(self, port: Port) -> Entry:
@@ -126,6 +137,12 @@ class RightsTable:
         if not number:
             raise ProtocolError("0 is no number of a send-once right")
         return ReplyPort(RemoteAnswer(self._link, number))
+
+    def ask(self, number: int, answer: RemoteAnswer) -> None:
+        """Record a request of the peer's."""
+        self.asked[number] = answer
+        if number > self._last_asked:  # noqa: PLR1730 - twice as fast
+            self._last_asked = number
 
     def open(self, port_id: bytes, incarnation: bytes, number: int | None = None) -> Import:
         """A right to a port of the peer's that is known by its address.
@@ -316,6 +333,22 @@ class RightsTable:
         if reply_port is not None:
             reply_port.fail(error_of(frame.flags, printable(frame.body)))
 
+    def give_up(self, number: int, target: int) -> None:
+        """A request of this side is waited for no more: the peer is to know. Under the lock."""
+        if self._once.pop(number, None) is None:
+            return  # answered meanwhile
+        # Not before the request, of which perhaps only parts are written.
+        self._link.write_quietly(frames.give_up(number), target=target)
+        self._link.check_needed()
+
+    def on_give_up(self, frame: Frame) -> None:
+        """GIVE_UP: the peer waits no more for the answer to a request."""
+        answer = self.asked.pop(frame.a, None)
+        if answer is not None:
+            answer.abandon()
+        elif not 0 < frame.a <= self._last_asked:
+            raise ProtocolError(f"the request {frame.a} that is given up was never made")
+
     def close(self, reason: BecameInvalidError) -> None:
         """The link has ended: everything ends with it. Without the lock."""
         with self._link.lock:
@@ -325,8 +358,11 @@ class RightsTable:
             exports = list(self.exports.values())
             self.exports.clear()
             self._relayed.clear()
+            asked, self.asked = self.asked, {}
         for reply_port in once.values():
             reply_port.fail(reason)
+        for answer in asked.values():
+            answer.abandon()
         for ref in refs:
             right = ref()
             if right is not None:

@@ -7,14 +7,15 @@ recorded, so that a message that is refused leaves nothing behind.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import json
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from portkit.errors import InvalidPortError, MessageTooLargeError, ProtocolError
 from portkit.link.descriptor import Descriptor
-from portkit.link.frames import REPLY_PORT, Entry, Part, message
+from portkit.link.frames import HEADERS, MAX_HEADERS, REPLY_PORT, Entry, Part, message
 from portkit.link.remote_port import Reached, RemotePort
 from portkit.link.segment import Block
-from portkit.message import Component
+from portkit.message import Component, Contents, Packed
 from portkit.port import Port, ReplyPort
 
 if TYPE_CHECKING:
@@ -28,23 +29,33 @@ class Prepared(NamedTuple):
         components: as they were given.
         blocks: for each component its place out of line, or None.
         reply_port: a port to answer to that is no send-once right, or None.
+        headers: as they travel; empty where there are none.
     """
 
     components: tuple[Component, ...]
     blocks: tuple[Block | None, ...]
     reply_port: Port | None
+    headers: bytes
 
 
 def prepare(  # noqa: C901 - all checks in one place
-    link: Link, components: tuple[Component, ...], reply_port: Port | None
+    link: Link, packed: Packed, reply_port: Port | None
 ) -> Prepared:
     """Check the components and lend out the large ones.
 
     Raises:
+        InvalidPayloadError: a payload cannot be encoded.
         TypeError: a component cannot travel over this link.
         MessageTooLargeError: the message is over a limit that the peer announced.
     """
     limits = link.peer_limits
+    headers = b""
+    if type(packed) is tuple:
+        components = packed
+    else:
+        contents = cast("Contents", packed)
+        components = contents.components
+        headers = _headers(contents)
     if len(components) > limits.components:
         raise MessageTooLargeError(
             f"a message of {len(components)} components is over the peer's limit of "
@@ -85,7 +96,19 @@ def prepare(  # noqa: C901 - all checks in one place
         give_back(link, blocks)
         raise
     once = reply_port if type(reply_port) is not ReplyPort else None
-    return Prepared(components, tuple(blocks), once)
+    return Prepared(components, tuple(blocks), once, headers)
+
+
+def _headers(contents: Contents) -> bytes:
+    if not contents.headers:
+        return b""
+    headers = json.dumps(dict(contents.headers)).encode()
+    if len(headers) > MAX_HEADERS:
+        raise MessageTooLargeError(
+            f"{len(headers)} bytes of headers are over the limit of {MAX_HEADERS}: let hooks give "
+            "a message less to carry"
+        )
+    return headers
 
 
 def give_back(link: Link, blocks: tuple[Block | None, ...] | list[Block | None]) -> None:
@@ -118,10 +141,12 @@ def encode(  # noqa: PLR0917 - the fields of a frame, in their order
         else:
             assert isinstance(component, Port), "prepare saw to it"
             entries.append(_right(link, component))
-    frame = message(
-        kind, target, msgid, once, entries, data, reply_port=prepared.reply_port is not None
-    )
-    return frame, descriptors
+    flags = 0 if prepared.reply_port is None else REPLY_PORT
+    if prepared.headers:
+        flags |= HEADERS
+        entries.append(Entry(Part.DATA, 0, 0, len(prepared.headers)))
+        data.append(prepared.headers)
+    return message(kind, target, msgid, once, entries, data, flags), descriptors
 
 
 def _right(link: Link, port: Port) -> Entry:
@@ -140,20 +165,35 @@ def _right(link: Link, port: Port) -> Entry:
     return link.table.export(port)
 
 
-def resolve(
-    link: Link, parts: list[bytes | Entry], flags: int
-) -> tuple[tuple[Component, ...], Port | None]:
-    """The components that a frame stands for, and the port to answer to.
+def resolve(link: Link, parts: list[bytes | Entry], flags: int) -> tuple[Packed, Port | None]:
+    """What a message's frame stands for, and the port to answer to.
 
     Raises:
         ProtocolError: a part names what this side never gave out, or what did not come along.
     """
     found = [part if isinstance(part, bytes) else _component(link, part) for part in parts]
-    if not flags & REPLY_PORT:
-        return tuple(found), None
-    if not found or not isinstance(found[0], Port):
-        raise ProtocolError("a message's reply port is the first of its components, and a port")
-    return tuple(found[1:]), found[0]
+    headers = _read_headers(found) if flags & HEADERS else None
+    reply_port: Port | None = None
+    if flags & REPLY_PORT:
+        first = found.pop(0) if found else None
+        if not isinstance(first, Port):
+            raise ProtocolError("a message's reply port is the first of its components, and a port")
+        reply_port = first
+    components = tuple(found)
+    return (components if headers is None else Contents(components, headers=headers)), reply_port
+
+
+def _read_headers(found: list[Component]) -> dict[str, str]:
+    data = found.pop() if found else None
+    if not isinstance(data, bytes) or len(data) > MAX_HEADERS:
+        raise ProtocolError(f"a message's headers are data, {MAX_HEADERS} bytes at most")
+    try:
+        headers = json.loads(data)
+    except (ValueError, RecursionError):
+        headers = None
+    if not isinstance(headers, dict) or not all(type(value) is str for value in headers.values()):
+        raise ProtocolError("a message's headers are a JSON object of strings")
+    return headers
 
 
 def _component(link: Link, entry: Entry) -> Component:

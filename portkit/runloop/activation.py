@@ -305,6 +305,7 @@ def _perform_sources(loop: RunLoop, activation: Activation) -> bool:
     fired = list(mode.fired)
     if len(fired) > 1:
         fired.sort(key=lambda source: source.order)
+    urgent = loop._blocks.urgent
     performed = False
     for source in fired:
         mode.fired.pop(source, None)
@@ -316,6 +317,8 @@ def _perform_sources(loop: RunLoop, activation: Activation) -> bool:
             source._perform(source)
         except Exception as error:
             loop._report("an input source raised", error, source)
+        if urgent:
+            loop._blocks.run_urgent(mode)
         if activation.return_after_source:
             break
     return performed
@@ -331,6 +334,8 @@ def _fire_timers(loop: RunLoop, mode: Mode) -> None:
                 timer._fire_on(loop)
             except Exception as error:
                 loop._report("a timer raised", error, timer)
+            if loop._blocks.urgent:
+                loop._blocks.run_urgent(mode)
 
 
 def _serve_in_turn(
@@ -357,6 +362,7 @@ def _deliver_messages(loop: RunLoop, activation: Activation) -> bool:
     """
     mode = activation.mode
     ready = mode.ready
+    urgent = loop._blocks.urgent
     timers = mode.timers
     deadline = math.inf if activation.deadline == POLL_ONCE else activation.deadline
     budget = 1 if activation.return_after_source else loop._batch_limit
@@ -379,6 +385,8 @@ def _deliver_messages(loop: RunLoop, activation: Activation) -> bool:
             raise
         delivered = True
         budget -= 1
+        if urgent:
+            loop._blocks.run_urgent(mode)
         if activation.stopped:
             break
         if (timers.wake_date != math.inf or deadline != math.inf) and (
@@ -399,6 +407,7 @@ def _fire_descriptors(
         sources = sources[start:] + sources[:start]
     else:
         sources.sort(key=lambda entry: 0 if entry[0] is None else entry[0].order)
+    urgent = loop._blocks.urgent
     fired = False
     for source, events in sources:
         # An earlier callback may have removed this source, or put another in its place.
@@ -409,6 +418,8 @@ def _fire_descriptors(
         except Exception as error:
             fired = True
             loop._report("a descriptor source raised", error, source)
+        if urgent:
+            loop._blocks.run_urgent(mode)
         if fired and activation.return_after_source:
             break
     return fired

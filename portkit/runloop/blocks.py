@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Any, TypeAlias
 
+from portkit._context import original
 from portkit._report import report
 from portkit._wakeup import Waiter
 from portkit.errors import LoopEndedError, ReceiveTimeoutError
@@ -65,11 +66,12 @@ class Block:
         try:
             self.fn(*self.args)
         except Exception as error:
-            report("a performed call raised", error, self.fn)
+            report("a performed call raised", error, original(self.fn))
 
     def abandon(self, error: LoopEndedError) -> None:
         """The loop ended before the call was made."""
-        report("a call was never performed, because its run loop ended", error, self.fn)
+        source = original(self.fn)
+        report("a call was never performed, because its run loop ended", error, source)
 
 
 class WaitedBlock(Block):
@@ -195,19 +197,27 @@ class BlockQueue:
     Attributes:
         inbox: what was put and not yet sorted.
         queues: what was sorted, by mode name. If both are empty there is nothing to run.
+        urgent: those of them to be run as soon as the present callback has returned.
     """
 
-    __slots__ = ("_sequence", "_sweep_at", "inbox", "queues")
+    __slots__ = ("_ran_urgent", "_sequence", "_sweep_at", "inbox", "queues", "urgent")
 
     def __init__(self) -> None:
         self.inbox: deque[Block] = deque()
         self.queues: dict[str, deque[_Queued]] = {}
+        self.urgent: deque[Block] = deque()
+        self._ran_urgent = False
         self._sequence = 0
         self._sweep_at = _SWEEP_EVERY
 
     def put(self, block: Block) -> None:
         """Queue a block. Takes no lock."""
         self.inbox.append(block)
+
+    def put_urgent(self, block: Block) -> None:
+        """Queue a block to be run right after the callback that puts it, if there is one."""
+        self.inbox.append(block)
+        self.urgent.append(block)
 
     def has_any(self, mode: Mode) -> bool:
         """Whether a block waits for this mode, counting common ones if the mode is (R2)."""
@@ -224,7 +234,7 @@ class BlockQueue:
         if self.inbox:
             self._sort()
         last = self._sequence
-        ran = False
+        ran, self._ran_urgent = self._ran_urgent, False
         while (queue := self._head(mode)) is not None and queue[0][0] <= last:
             block = queue.popleft()[1]
             if block.claim():
@@ -234,7 +244,26 @@ class BlockQueue:
                 finally:
                     # Its entries for other modes stay behind; they hold nothing any more (R27).
                     block.release()
+                if self.urgent:
+                    self.run_urgent(mode)
         return ran
+
+    def run_urgent(self, mode: Mode) -> None:
+        """Run the urgent blocks that may run in ``mode``; the others wait for a drain in theirs.
+
+        What is put meanwhile waits for the end of the next callback, or for the next drain.
+        """
+        for _ in range(len(self.urgent)):
+            if not self.urgent:
+                return  # a nested run did the rest
+            block = self.urgent.popleft()
+            fits = mode.name in block.modes or (mode.is_common and COMMON_MODES in block.modes)
+            if fits and block.claim():
+                self._ran_urgent = True
+                try:
+                    block.run()
+                finally:
+                    block.release()
 
     def take_all(self) -> list[Block]:
         """Every unclaimed block, claimed now, oldest first."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import IntFlag
 from typing import TYPE_CHECKING, Protocol
 
+from portkit._context import bound
 from portkit.runloop.item import Item
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class DescriptorSource(Item):
             raise ValueError(f"{number} is not an open descriptor")
         self.fd: int = number
         self.order: int = order
-        self._callback = callback
+        self._callback = bound(callback)
         self._interest = _interest(read=read, write=write)
         self._modes: tuple[Mode, ...] = ()
 

@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from portkit._context import bound
 from portkit.errors import WrongThreadError
 from portkit.runloop.blocks import FutureBlock
 from portkit.runloop.constants import COMMON_MODES
@@ -70,7 +71,7 @@ class LoopExecutor(Executor):
             raise RuntimeError("this executor was shut down: get a new one from the run loop")
         future: LoopFuture[T] = LoopFuture(self._loop)
         call = (lambda: fn(*args, **kwargs)) if kwargs else fn
-        block = FutureBlock(call, () if kwargs else args, (COMMON_MODES,), future)
+        block = FutureBlock(bound(call), () if kwargs else args, (COMMON_MODES,), future)
         self._futures[future] = None
         future.add_done_callback(lambda done: self._futures.pop(done, None))
         try:

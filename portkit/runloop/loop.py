@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from portkit import _fork, _report, _thread, clock
 from portkit._arguments import check_callable, check_kind, check_timeout
+from portkit._context import bound
 from portkit.errors import LoopEndedError, WrongThreadError
 from portkit.runloop import activation as engine
 from portkit.runloop.activation import Activation, Awaited
@@ -364,7 +365,7 @@ class RunLoop:
             LoopEndedError: the loop's thread has ended.
             TypeError, ValueError: an argument is wrong.
         """
-        self._put(Block(check_callable(fn), args, check_mode_names(modes)), wake=wake)
+        self._put(Block(bound(check_callable(fn)), args, check_mode_names(modes)), wake=wake)
 
     def perform_and_wait(
         self,
@@ -388,7 +389,7 @@ class RunLoop:
         if get_ident() == self.ident:
             self._check_alive()
             return fn(*args)
-        block = WaitedBlock(fn, args, names, _thread.current().waiter)
+        block = WaitedBlock(bound(fn), args, names, _thread.current().waiter)
         self._put(block, wake=True)
         result: T = block.wait(timeout)
         return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from portkit._context import bound
 from portkit.runloop.constants import Activity
 from portkit.runloop.item import Item
 
@@ -45,7 +46,7 @@ class Observer(Item):
         super().__init__()
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-        self._callback = callback
+        self._callback = bound(callback)
         self._mask = int(activities)
         self._firing = False
         self.repeats: bool = repeats

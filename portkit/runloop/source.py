@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from portkit._context import bound
 from portkit.runloop import item
 from portkit.runloop.item import Item
 
@@ -50,9 +51,9 @@ class InputSource(Item):
         super().__init__()
         if not callable(perform):
             raise TypeError(f"perform must be callable, not {type(perform).__name__}")
-        self._perform = perform
-        self._schedule = schedule
-        self._cancel = cancel
+        self._perform = bound(perform)
+        self._schedule = bound(schedule)
+        self._cancel = bound(cancel)
         self._modes: tuple[tuple[RunLoop, Mode], ...] = ()
         self._signalled = False
         self.order: int = order

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from portkit import clock
+from portkit._context import bound
 from portkit.runloop.constants import DEFAULT_MODE
 from portkit.runloop.item import Item
 
@@ -68,7 +69,7 @@ class Timer(Item):
         if repeats and self.interval == math.inf:
             raise ValueError("a repeating timer needs a finite interval")
         self.repeats: bool = repeats and self.interval > 0
-        self._callback = callback
+        self._callback = bound(callback)
         if fire_date is None:
             self._fire_date = clock.now() + self.interval
         else:

@@ -32,9 +32,9 @@ def victim() -> Iterator[Victim]:
         found.check_unharmed()
 
 
-def to_door(*entries: Entry, data: bytes = b"", once: int = 0, reply_port: bool = False) -> bytes:
+def to_door(*entries: Entry, data: bytes = b"", once: int = 0, flags: int = 0) -> bytes:
     pieces = [data] if data else []
-    return frames.message(Kind.MESSAGE, DOOR, 0, once, list(entries), pieces, reply_port=reply_port)
+    return frames.message(Kind.MESSAGE, DOOR, 0, once, list(entries), pieces, flags)
 
 
 def simple(target: int, data: bytes = b"x", once: int = 0, kind: Kind = Kind.MESSAGE) -> bytes:
@@ -91,10 +91,10 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "bytes left over": (to_door(Entry(Part.DATA, 0, 0, 1), data=b"xyz"), "2 bytes follow"),
     "unknown component": (to_door(Entry(77, 0, 0, 0)), "component kind 77 is unknown"),
     "reply port is data": (
-        to_door(Entry(Part.DATA, 0, 0, 1), data=b"x", reply_port=True),
+        to_door(Entry(Part.DATA, 0, 0, 1), data=b"x", flags=frames.REPLY_PORT),
         "reply port is the first of its components, and a port",
     ),
-    "reply port is missing": (to_door(reply_port=True), "reply port is the first"),
+    "reply port is missing": (to_door(flags=frames.REPLY_PORT), "reply port is the first"),
     "request without a right": (head(28, REQUEST, 0), "send-once right"),
     # Parts of messages.
     "part without bytes": (part(1, b""), "a part of a message has a stream, and bytes"),
@@ -127,6 +127,9 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "answer to no request": (simple(5, kind=Kind.REPLY), "send-once right 5 was never handed out"),
     "answer to 0": (simple(0, kind=Kind.REPLY), "send-once right 0 was never handed out"),
     "failure of no request": (frames.failed(5, 1, "no"), "send-once right 5 was never handed out"),
+    "giving up no request": (frames.give_up(5), "request 5 that is given up was never made"),
+    "giving up request 0": (frames.give_up(0), "request 0 that is given up was never made"),
+    "giving up too short": (whole(Kind.GIVE_UP, 0, 0, bytes(7)), "a GIVE_UP frame has"),
     "release of nothing": (frames.release(7, 1), "the right 7 was never handed out"),
     "release of too many": (frames.release(DOOR, 2), "released more often than handed out"),
     "release of none": (frames.release(DOOR, 0), "released more often than handed out"),

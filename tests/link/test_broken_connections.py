@@ -83,7 +83,7 @@ def run(wired: Wired) -> list[bytes | None] | PortError:
 
 def is_empty(link: Link) -> bool:
     table = link.table
-    return not (table.exports or table._once or table._relayed or table._imports)
+    return not (table.exports or table._once or table.asked or table._relayed or table._imports)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ FRAMES = [
     (frames.segment_forget(3), Frame(Kind.FORGET, 0, 3, 0, 0, b"")),
     (frames.ping(), Frame(Kind.PING, 0, 0, 0, 0, b"")),
     (frames.pong(), Frame(Kind.PONG, 0, 0, 0, 0, b"")),
+    (frames.give_up(9), Frame(Kind.GIVE_UP, 0, 9, 0, 0, b"")),
     (frames.auth(1, bytes(range(40))), Frame(Kind.AUTH, 1, 0, 0, 0, bytes(range(40)))),
 ]
 """Every frame but messages and their parts."""

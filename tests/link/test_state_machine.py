@@ -250,6 +250,7 @@ def is_bare(link: Link) -> bool:
         len(table.exports) <= 1
         and len(table._imports) <= 1
         and not table._once
+        and not table.asked
         and not table._relayed
         and not link.notes
     )
@@ -257,7 +258,7 @@ def is_bare(link: Link) -> bool:
 
 def is_empty(link: Link) -> bool:
     table = link.table
-    return not (table.exports or table._imports or table._once or table._relayed)
+    return not (table.exports or table._imports or table._once or table.asked or table._relayed)
 
 
 def describe(link: Link) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from portkit import MachPort
-from portkit.errors import BecameInvalidError, PortError, ReplyDroppedError
+from portkit.errors import BecameInvalidError, InvalidPayloadError, PortError, ReplyDroppedError
 from portkit.link import flow, frames, greeting, once, outbox
 from portkit.link.decoder import PART_HEAD, Limits
 from portkit.link.frames import ENTRY_SIZE, HEADER, MESSAGE_SIZE, Entry, Frame, Kind, Part
@@ -121,7 +121,8 @@ def test_the_components_are_all_there() -> None:
 
 def test_the_flags_of_messages_are_all_there() -> None:
     shown = {row[1]: int(row[0]) for row in TABLES["flag name"]}
-    assert shown == {name: getattr(frames, name) for name in ("SIMPLE", "REQUEST", "REPLY_PORT")}
+    names = ("SIMPLE", "REQUEST", "REPLY_PORT", "HEADERS")
+    assert shown == {name: getattr(frames, name) for name in names}
 
 
 def test_the_codes_of_failures_are_those_of_the_errors() -> None:
@@ -130,6 +131,7 @@ def test_the_codes_of_failures_are_those_of_the_errors() -> None:
         [
             (once.DROPPED, ReplyDroppedError),
             (once.INVALID, BecameInvalidError),
+            (once.INVALID_PAYLOAD, InvalidPayloadError),
             (once.FAILED, PortError),
         ],
         strict=True,
@@ -190,9 +192,10 @@ def test_the_limits_are_those_of_the_page() -> None:
     assert limits["record of a greeting"] == f"{frames.MAX_RECORD} bytes"
     assert limits["reason in FAILED"] == f"{frames.MAX_TEXT} bytes"
     assert limits["id of a pre-shared key"] == f"{frames.MAX_KEY_ID} bytes"
-    assert limits["frame of a MESSAGE or REPLY"].startswith(f"`max_message` + {MESSAGE_SIZE}, and")
-    assert f"and {ENTRY_SIZE} for each" in limits["frame of a MESSAGE or REPLY"]
+    assert limits["frame of a MESSAGE or REPLY"].startswith(f"`max_message` + {MESSAGE_SIZE}, ")
+    assert f"{ENTRY_SIZE} for each" in limits["frame of a MESSAGE or REPLY"]
     assert limits["frame of a PART"].endswith(f"+ {PART_HEAD}")
+    assert limits["headers of a message"] == f"{frames.MAX_HEADERS} bytes"
     settings = Settings()
     assert limits["rights opened by OPEN and not released"] == f"{settings.max_rights} in portkit"
     shown = limits["of these, to one and the same port"]

@@ -133,7 +133,8 @@ def _message(  # noqa: PLR0917 - the fields of a frame
     ]
     data = [part for part in parts if isinstance(part, bytes)]
     given = 0 if reply_port else once
-    return frames.message(kind, target, msgid, given, table, data, reply_port=reply_port)
+    flags = frames.REPLY_PORT if reply_port else 0
+    return frames.message(kind, target, msgid, given, table, data, flags)
 
 
 tables = st.builds(
@@ -151,6 +152,7 @@ others = st.one_of(
     st.builds(frames.release, numbers, numbers),
     st.builds(frames.dead, numbers),
     st.builds(frames.failed, numbers, st.integers(0, 255), st.text(max_size=50)),
+    st.builds(frames.give_up, numbers),
     st.builds(frames.segment, numbers, numbers),
     st.builds(frames.segment_return, numbers),
     st.builds(frames.segment_forget, numbers),
@@ -220,6 +222,8 @@ def _encode_frame(frame: Frame) -> bytes:  # noqa: C901 - one line for each
             return frames.dead(frame.a)
         case Kind.FAILED:
             return frames.failed(frame.a, frame.flags, frame.body.decode())
+        case Kind.GIVE_UP:
+            return frames.give_up(frame.a)
         case Kind.SEGMENT:
             return frames.segment(frame.a, frame.b)
         case Kind.RETURN:

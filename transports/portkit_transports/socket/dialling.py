@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+from portkit._context import detached
 from portkit._report import report
 from portkit.errors import AuthenticationError, PortError, TransportError
 from portkit.link import service
@@ -84,9 +85,9 @@ class Dialling:
         """Begin in ``delay`` seconds. Any thread."""
         loop = service.join(self)
         if delay > 0:
-            loop.perform(self._begin_later, delay)
+            detached(loop.perform, self._begin_later, delay)
         else:
-            loop.perform(self._begin)
+            detached(loop.perform, self._begin)
 
     def cancel(self) -> None:
         """Give it up; nobody is told. Any thread, also a finalizer's."""

@@ -1,0 +1,51 @@
+"""Fields for large data, which travels beside a payload's other fields, as a component."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import core_schema
+
+from portkit._field_schema import component_schema, json_schema
+from portkit.message import pack
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value if type(value) is bytes else bytes(memoryview(value))
+
+
+def _as_view(value: Any) -> memoryview:
+    # As when it were sent: copied, but for bytes and for what Port.allocate() gave.
+    component = pack((value,))[0]  # type: ignore[index]
+    if not isinstance(component, bytes | memoryview):
+        raise TypeError
+    return memoryview(component)
+
+
+class _Travels:
+    """Marks a field whose value travels as a component."""
+
+    def __init__(self, kind: type[Any], accept: Any) -> None:
+        self._kind = kind
+        self._accept = accept
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return component_schema(self._kind, self._accept)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return json_schema("data")
+
+
+Data = Annotated[bytes, _Travels(bytes, _as_bytes)]
+"""A field of bytes that travels as a component, not within the encoded fields."""
+
+View = Annotated[memoryview, _Travels(memoryview, _as_view)]
+"""A field like :data:`Data` that copies nothing on arrival, nor a buffer of ``Port.allocate``.
+
+A buffer of any other kind is copied when the payload is made.
+"""

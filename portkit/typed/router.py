@@ -1,0 +1,204 @@
+"""A delegate that gives each message to the handler of its type."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeAlias, TypeVar, get_type_hints
+
+from portkit._report import logger
+from portkit.errors import InvalidPayloadError
+from portkit.message import MAX_MSGID, PortMessage
+from portkit.port import ReplyPort
+from portkit.typed.payload import Payload
+
+H = TypeVar("H", bound=Callable[..., Any])
+Next: TypeAlias = Callable[[PortMessage], Any]
+"""What a middleware calls to go on; what comes back is the handler's answer, or an awaitable."""
+Middleware: TypeAlias = Callable[[PortMessage, Next], Any]
+
+
+class Route(NamedTuple):
+    """What handles the messages of one number.
+
+    Attributes:
+        handler: as it was registered.
+        payload: the type that messages are to have, or None for messages as they are.
+        takes_message: whether the handler also wants the message.
+        answer: what the handler is annotated to answer with, or None where it says nothing.
+    """
+
+    handler: Callable[..., Any]
+    payload: type[Payload] | None
+    takes_message: bool
+    answer: Any
+
+
+class Router:
+    """Gives each message to the handler that was registered for its type or number.
+
+    It is a delegate: ``port.delegate = router``. What a handler returns answers a request, a
+    payload for one; None answers with empty data. A request that does not validate, or that
+    nobody handles, is answered by an error, and the requester gets ``InvalidPayloadError``; a
+    message that asks for no answer is logged then, and counted in :attr:`invalid`.
+
+    A handler for a payload takes the payload, or the payload and the message; one for a number,
+    and the default, the message. Handlers may be ``async`` where the port is served by
+    :func:`portkit.aio.serve`. Register everything before the port is served.
+
+    Attributes:
+        invalid: how many messages were refused so far.
+    """
+
+    def __init__(self) -> None:
+        self.invalid: int = 0
+        self._routes: dict[int, Route] = {}
+        self._default: Callable[[PortMessage], Any] | None = None
+        self._middleware: list[Middleware] = []
+        self._call: Next = self._dispatch
+
+    @property
+    def routes(self) -> dict[int, Route]:
+        """What is registered, by msgid."""
+        return dict(self._routes)
+
+    def on(
+        self, payload: type[Payload] | None = None, *, msgid: int | None = None
+    ) -> Callable[[H], H]:
+        """Register the decorated function for a type of payload, or for messages of a number.
+
+        Raises:
+            TypeError: neither or both are given, or the handler takes other arguments.
+            ValueError: there is a handler for that number already.
+        """
+        if (payload is None) == (msgid is None):
+            raise TypeError("give a Payload class, or msgid=: @router.on(Job), @router.on(msgid=7)")
+        if isinstance(payload, int):
+            raise TypeError(f"a number is given by name: @router.on(msgid={payload})")
+        number = payload.msgid if payload is not None else msgid
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"msgid must be an int, not {type(number).__name__}")
+        if not 0 <= number <= MAX_MSGID:
+            raise ValueError(f"msgid must be from 0 to {MAX_MSGID}, not {number}")
+
+        def register(handler: H) -> H:
+            if number in self._routes:
+                raise ValueError(
+                    f"message {number} has a handler already: "
+                    f"{self._routes[number].handler.__qualname__}"
+                )
+            self._routes[number] = _route(handler, payload)
+            return handler
+
+        return register
+
+    def default(self, handler: H) -> H:
+        """Register the decorated function for messages that no other handler takes.
+
+        Raises:
+            ValueError: there is one already.
+        """
+        if self._default is not None:
+            raise ValueError(f"there is a default already: {self._default!r}")
+        self._default = _route(handler, None).handler
+        return handler
+
+    def middleware(self, middleware: Middleware) -> Middleware:
+        """Wrap all handling: ``middleware(message, call_next)`` returns what is to be the answer.
+
+        Those registered first are outermost. ``message.body`` is decoded when it is looked at, so a
+        middleware can refuse a sender before anything is parsed. An ``async`` one may always await
+        what ``call_next`` returns; a plain one may get an awaitable, and return that.
+        """
+        self._middleware.append(middleware)
+        call: Next = self._dispatch
+        for wrapper in reversed(self._middleware):
+            call = _wrapped(wrapper, call)
+        self._call = call
+        return middleware
+
+    def __call__(self, message: PortMessage) -> Any:
+        """Handle one message; returns the answer, or an awaitable of it from an async handler."""
+        try:
+            result = self._call(message)
+        except InvalidPayloadError as error:
+            if error.about is not message:  # but of a request that the handler made itself
+                raise
+            self._refuse(message, error)
+            return None
+        if inspect.isawaitable(result):
+            return self._awaited(message, result)
+        return result
+
+    async def _awaited(self, message: PortMessage, result: Awaitable[Any]) -> Any:
+        try:
+            return await result
+        except InvalidPayloadError as error:
+            if error.about is not message:
+                raise
+            self._refuse(message, error)
+            return None
+
+    def _dispatch(self, message: PortMessage) -> Any:
+        route = self._routes.get(message.msgid)
+        if route is None:
+            if self._default is None:
+                known = ", ".join(map(str, sorted(self._routes))) or "none"
+                error = InvalidPayloadError(
+                    f"no handler takes message {message.msgid}; there are some for {known}"
+                )
+                error.about = message
+                raise error
+            return self._default(message)
+        payload = route.payload
+        if payload is None:
+            return route.handler(message)
+        message.expect(payload)
+        body = message.body
+        return route.handler(body, message) if route.takes_message else route.handler(body)
+
+    def _refuse(self, message: PortMessage, error: InvalidPayloadError) -> None:
+        self.invalid += 1
+        if isinstance(message.send_port, ReplyPort):
+            message.send_port.fail(InvalidPayloadError(str(error)))
+        else:
+            logger.warning("a message from %s is ignored: %s", message.sender or "here", error)
+
+
+def _route(handler: Callable[..., Any], payload: type[Payload] | None) -> Route:
+    """What is known of a handler from its signature.
+
+    Raises:
+        TypeError: it cannot be called with what it will get.
+    """
+    if not callable(handler):
+        raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
+    signature = inspect.signature(handler)
+    takes_message = payload is not None and _takes(signature, 2)
+    if not takes_message and not _takes(signature, 1):
+        wanted = "the message" if payload is None else "the payload, or the payload and the message"
+        raise TypeError(f"{handler!r} cannot be called with {wanted}")
+    try:
+        answer = get_type_hints(handler).get("return")
+    except (NameError, TypeError):  # hints for people only
+        answer = None
+    return Route(handler, payload, takes_message, answer)
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _wrapped(middleware: Middleware, call: Next) -> Next:
+    if not inspect.iscoroutinefunction(middleware):
+        return lambda message: middleware(message, call)
+
+    async def call_awaited(message: PortMessage) -> Any:
+        result = call(message)
+        return await result if inspect.isawaitable(result) else result
+
+    return lambda message: middleware(message, call_awaited)
