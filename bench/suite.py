@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from bench import hosts, idle, machine, processes, scale, threads
 from bench.calls import tables as calls
+from bench.calls import typed_tables as typed
 from bench.model import Benchmark, Result, Row
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -14,6 +15,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *scale.BENCHMARKS,
     *processes.BENCHMARKS,
     *hosts.BENCHMARKS,
+    *typed.BENCHMARKS,
     *calls.BENCHMARKS,
 )
 

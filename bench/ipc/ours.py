@@ -65,7 +65,7 @@ def _handle(address: Address, **options: Any) -> Any:
 
 
 @contextmanager
-def _remote(address: Address) -> Iterator[Any]:
+def remote(address: Address) -> Iterator[Any]:
     """A handle, and its link. That of a message port outlives it, as it serves whole processes."""
     with _handle(address) as port:
         yield port
@@ -102,7 +102,7 @@ def serve_raw_calls(address: Address, control: Control) -> None:
 @contextmanager
 def call(address: Address) -> Iterator[Call]:
     """``request``."""
-    with _remote(address) as port:
+    with remote(address) as port:
         yield port.request
 
 
@@ -127,7 +127,7 @@ def call_in_place(address: Address) -> Iterator[Call]:
         buffer[0] = buffer[-1] = 1
         return port.request(buffer)
 
-    with _remote(address) as port:
+    with remote(address) as port:
         yield ask
 
 
@@ -140,14 +140,14 @@ def serve_messages(address: Address, control: Control, queue_limit: str = "") ->
 @contextmanager
 def send(address: Address) -> Iterator[Send]:
     """``send``."""
-    with _remote(address) as port:
+    with remote(address) as port:
         yield port.send
 
 
 @contextmanager
 def send_many(address: Address) -> Iterator[SendBatch]:
     """``send_many``."""
-    with _remote(address) as port:
+    with remote(address) as port:
         yield port.send_many
 
 
@@ -169,7 +169,7 @@ def connect_once(address: Address) -> Iterator[Once]:
     """
 
     def once() -> None:
-        with _remote(address) as port:
+        with remote(address) as port:
             port.request(PAYLOAD)
 
     keeper = object()
