@@ -197,7 +197,8 @@ class BlockQueue:
     Attributes:
         inbox: what was put and not yet sorted.
         queues: what was sorted, by mode name. If both are empty there is nothing to run.
-        urgent: those of them to be run as soon as the present callback has returned.
+        urgent: those of them to be run as soon as the present callback has returned; put there by
+            the loop's thread.
     """
 
     __slots__ = ("_ran_urgent", "_sequence", "_sweep_at", "inbox", "queues", "urgent")
@@ -213,11 +214,6 @@ class BlockQueue:
     def put(self, block: Block) -> None:
         """Queue a block. Takes no lock."""
         self.inbox.append(block)
-
-    def put_urgent(self, block: Block) -> None:
-        """Queue a block to be run right after the callback that puts it, if there is one."""
-        self.inbox.append(block)
-        self.urgent.append(block)
 
     def has_any(self, mode: Mode) -> bool:
         """Whether a block waits for this mode, counting common ones if the mode is (R2)."""
