@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -36,23 +35,8 @@ class _Bound:
 
 def bound(fn: F) -> F:
     """``fn``, to be called in the present context; as it is where that holds no variables."""
-    context = captured()
+    context = registered()
     return fn if context is None or fn is None else cast("F", _Bound(fn, context))
-
-
-def captured() -> Context | None:
-    """The present context, for :func:`in_copy`; None where it holds no variables."""
-    context = copy_context()
-    return context if len(context) else None
-
-
-def in_copy(context: Context, fn: F) -> F:
-    """``fn``, to be called once, in a copy of ``context``.
-
-    No Python code comes between the caller and ``fn``: a signal handler that raises does so before
-    the call, or in ``fn`` itself.
-    """
-    return fn if fn is None else cast("F", partial(context.copy().run, fn))
 
 
 def registered() -> Context | None:
