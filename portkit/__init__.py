@@ -52,6 +52,14 @@ from portkit.runloop import (
 if TYPE_CHECKING:
     from portkit.address import Address
     from portkit.link.descriptor import Descriptor
+    from portkit.notifications import (
+        PORT_DID_BECOME_INVALID,
+        Coalescing,
+        Notification,
+        NotificationCenter,
+        NotificationQueue,
+        PostingStyle,
+    )
     from portkit.workers import Restart, Session, Worker, WorkerGroup
     from portkit_transports.mach import MachPort
     from portkit_transports.message import MessagePort
@@ -68,6 +76,7 @@ __version__ = "0.1.0"
 __all__ = [
     "COMMON_MODES",
     "DEFAULT_MODE",
+    "PORT_DID_BECOME_INVALID",
     "Activity",
     "Address",
     "AuthenticationError",
@@ -75,6 +84,7 @@ __all__ = [
     "BecameInvalidError",
     "CheckInError",
     "CheckInTimeoutError",
+    "Coalescing",
     "ConnectionEvent",
     "Descriptor",
     "DescriptorSource",
@@ -88,10 +98,14 @@ __all__ = [
     "MessageTooLargeError",
     "NameInUseError",
     "NameNotFoundError",
+    "Notification",
+    "NotificationCenter",
+    "NotificationQueue",
     "Observer",
     "Port",
     "PortError",
     "PortMessage",
+    "PostingStyle",
     "PreSharedKey",
     "ProtocolError",
     "Ready",
@@ -120,7 +134,13 @@ __all__ = [
 
 _LATE = {
     "Address": "portkit.address",
+    "Coalescing": "portkit.notifications",
     "Descriptor": "portkit.link.descriptor",
+    "Notification": "portkit.notifications",
+    "NotificationCenter": "portkit.notifications",
+    "NotificationQueue": "portkit.notifications",
+    "PORT_DID_BECOME_INVALID": "portkit.notifications",
+    "PostingStyle": "portkit.notifications",
     "Restart": "portkit.workers",
     "Session": "portkit.workers",
     "Worker": "portkit.workers",

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 import portkit
+import portkit.notifications
 import portkit.runloop
 
 PORTKIT = [
     "COMMON_MODES",
     "DEFAULT_MODE",
+    "PORT_DID_BECOME_INVALID",
     "Activity",
     "Address",
     "AuthenticationError",
@@ -26,6 +28,7 @@ PORTKIT = [
     "BecameInvalidError",
     "CheckInError",
     "CheckInTimeoutError",
+    "Coalescing",
     "ConnectionEvent",
     "Descriptor",
     "DescriptorSource",
@@ -39,10 +42,14 @@ PORTKIT = [
     "MessageTooLargeError",
     "NameInUseError",
     "NameNotFoundError",
+    "Notification",
+    "NotificationCenter",
+    "NotificationQueue",
     "Observer",
     "Port",
     "PortError",
     "PortMessage",
+    "PostingStyle",
     "PreSharedKey",
     "ProtocolError",
     "Ready",
@@ -66,6 +73,20 @@ PORTKIT = [
     "WrongThreadError",
     "connect_port",
     "open_port",
+]
+NOTIFICATIONS = [
+    "PORT_DID_BECOME_INVALID",
+    "Coalescing",
+    "Forwarding",
+    "Notification",
+    "NotificationCenter",
+    "NotificationHandler",
+    "NotificationQueue",
+    "NotificationReceiver",
+    "Observation",
+    "PostingStyle",
+    "RemoteNotification",
+    "forward",
 ]
 RUNLOOP = [
     "COMMON_MODES",
@@ -130,6 +151,7 @@ def timeouts(fn: Callable[..., Any]) -> list[inspect.Parameter]:
 
 def test_names() -> None:
     assert portkit.__all__ == PORTKIT
+    assert portkit.notifications.__all__ == NOTIFICATIONS
     assert portkit.runloop.__all__ == RUNLOOP
     assert dir(portkit) == sorted(PORTKIT)
 
