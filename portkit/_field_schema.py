@@ -17,54 +17,64 @@ from portkit.message import Component
 class Departing(list[Component]):
     """The context of an encoding: collects the components that travel beside it."""
 
-    __slots__ = ()
-
 
 class Arrived(tuple[Component, ...]):
     """The context of a decoding: the message's components, the first of which is decoded."""
 
-    __slots__ = ()
-
 
 def component_schema(
-    kind: type[Any], accept: Callable[[Any], Any] | None = None
+    name: str,
+    accept: Callable[[Any], Any],
+    *,
+    depart: Callable[[Any, Departing], Component] = lambda value, context: value,
+    arrive: Callable[[Any, Arrived], Any] | None = None,
 ) -> core_schema.CoreSchema:
-    """The schema of a field that holds a component.
+    """The schema of a field that travels as a component.
 
     Args:
-        kind: the class of components that may stand there.
-        accept: makes one of what a program, or a message, has there; raises TypeError where it
-            cannot. By default an instance of ``kind`` stands for itself.
+        name: what may stand there, for errors.
+        accept: makes the field's value of what a program has there; raises TypeError where that
+            cannot be.
+        depart: makes the component of the value.
+        arrive: makes the value of the component that came; by default :func:`accept` does.
     """
 
     def validate(value: Any, info: core_schema.ValidationInfo) -> Any:
         arrived = info.context
-        if isinstance(arrived, Arrived):
+        try:
+            if not isinstance(arrived, Arrived):
+                return accept(value)
             if type(value) is not int or not 0 < value < len(arrived):
                 raise PydanticCustomError("component", "Input should be the number of a component")
-            value = arrived[value]
-        if accept is not None:
-            try:
-                return accept(value)
-            except TypeError:
-                pass
-        elif isinstance(value, kind):
-            return value
-        raise PydanticCustomError("component", f"Input should be a {kind.__name__}")
+            component = arrived[value]
+            return accept(component) if arrive is None else arrive(component, arrived)
+        except TypeError:
+            raise PydanticCustomError("component", f"Input should be a {name}") from None
 
     def serialize(value: Any, info: core_schema.SerializationInfo) -> Any:
         departing = info.context
         if not isinstance(departing, Departing):
             if info.mode == "python":
                 return value
-            raise TypeError(f"a {kind.__name__} travels only in a message: send the payload")
-        departing.append(value)
+            raise TypeError(f"a {name} travels only in a message: send the payload")
+        departing.append(depart(value, departing))
         return len(departing)
 
     return core_schema.with_info_plain_validator_function(
         validate,
         serialization=core_schema.plain_serializer_function_ser_schema(serialize, info_arg=True),
     )
+
+
+def instance_schema(kind: type[Any]) -> core_schema.CoreSchema:
+    """The schema of a field that holds a component of that class."""
+
+    def accept(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError
+        return value
+
+    return component_schema(kind.__name__, accept)
 
 
 def json_schema(name: str) -> dict[str, Any]:

@@ -41,9 +41,9 @@ class ComponentObject:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """A field of a payload may be one: it travels as a component beside the encoded fields."""
-        from portkit._field_schema import component_schema  # noqa: PLC0415 - pydantic loads slowly
+        from portkit._field_schema import instance_schema  # noqa: PLC0415 - pydantic loads slowly
 
-        return component_schema(cls)
+        return instance_schema(cls)
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -180,6 +180,18 @@ def unpacked(packed: Packed) -> tuple[Component, ...]:
     return packed if type(packed) is tuple else cast("Contents", packed).components
 
 
+def unadorned(packed: Packed) -> tuple[Component, ...] | None:
+    """The components of an envelope that has nothing beside them, else None.
+
+    Raises:
+        InvalidPayloadError: the payload cannot be encoded.
+    """
+    if type(packed) is tuple:
+        return packed
+    contents = cast("Contents", packed)
+    return None if contents.headers else contents.components
+
+
 def pack(components: Components) -> Packed:
     """The components as nobody changes them any more (P10); a payload as it is.
 
@@ -243,7 +255,7 @@ def msgid_of(packed: Packed, msgid: int) -> int:
     """
     if type(packed) is tuple or (body := cast("Contents", packed).body) is None:
         return msgid
-    if msgid not in {0, body.msgid}:
+    if msgid and msgid != body.msgid:
         raise ValueError(f"{type(body).__name__} travels with msgid {body.msgid}: leave msgid= out")
     return body.msgid
 

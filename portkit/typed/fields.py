@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -26,14 +27,13 @@ def _as_view(value: Any) -> memoryview:
 class _Travels:
     """Marks a field whose value travels as a component."""
 
-    def __init__(self, kind: type[Any], accept: Any) -> None:
-        self._kind = kind
+    def __init__(self, accept: Callable[[Any], Any]) -> None:
         self._accept = accept
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        return component_schema(self._kind, self._accept)
+        return component_schema("bytes-like object", self._accept)
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
@@ -41,10 +41,10 @@ class _Travels:
         return json_schema("data")
 
 
-Data = Annotated[bytes, _Travels(bytes, _as_bytes)]
+Data = Annotated[bytes, _Travels(_as_bytes)]
 """A field of bytes that travels as a component, not within the encoded fields."""
 
-View = Annotated[memoryview, _Travels(memoryview, _as_view)]
+View = Annotated[memoryview, _Travels(_as_view)]
 """A field like :data:`Data` that copies nothing on arrival, nor a buffer of ``Port.allocate``.
 
 A buffer of any other kind is copied when the payload is made.
