@@ -223,7 +223,7 @@ def message(  # noqa: PLR0917 - the fields of a frame, in their order
 
 
 def carries_rights(frame: bytes | LongMessage) -> bool:
-    """Whether a frame is a message that names ports: later frames may be about them."""
+    """Whether a message names ports or requests: later frames may be about them."""
     if isinstance(frame, LongMessage):
         return False
     _, kind, flags, entries = HEADER.unpack_from(frame)

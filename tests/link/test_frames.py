@@ -85,7 +85,7 @@ def test_a_frame_that_is_too_long_is_refused(data: bytes, frame: Frame) -> None:
         decode(frame.kind, 0, memoryview(longest + b"x"))
 
 
-@pytest.mark.parametrize("kind", [0, 18, 128, 255])
+@pytest.mark.parametrize("kind", [0, 19, 128, 255])
 def test_an_unknown_type_is_refused(kind: int) -> None:
     with pytest.raises(ProtocolError, match=f"frame type {kind} is unknown"):
         decode(kind, 0, memoryview(bytes(8)))
@@ -123,7 +123,7 @@ def test_messages_that_name_ports_are_told_from_others(part: Part) -> None:
     data = [bytes([Part.MINE, Part.YOURS]) * 50]
     table = [Entry(Part.DATA, 0, 0, 100), Entry(part, 1, 2, 0)]
     frame = frames.message(Kind.REPLY, 1, 1, 0, table, data)
-    assert carries_rights(frame) == (part in {Part.MINE, Part.YOURS})
+    assert carries_rights(frame) == (part in {Part.MINE, Part.YOURS, Part.ONCE})
 
 
 @given(st.binary(min_size=24, max_size=60), others)

@@ -321,6 +321,25 @@ class TestRequests:
         handle = world.served(Recorder(result))
         assert handle.request(b"?", reply_timeout=PATIENCE).components == components
 
+    def test_one_that_is_given_up_is_told_to_who_has_it(self, world: World) -> None:
+        told, kept = threading.Event(), list[PortMessage]()
+
+        def delegate(message: PortMessage) -> None:
+            if message.data == b"next":
+                message.reply(b"answer")
+                return
+            message.add_abandon_handler(lambda port: told.set())
+            message.defer()
+            kept.append(message)
+
+        handle = world.served(delegate)
+        with pytest.raises(ReceiveTimeoutError):
+            handle.request(b"?", reply_timeout=0.05)
+        assert told.wait(PATIENCE)
+        assert kept[0].is_abandoned
+        kept[0].reply(b"late")  # M10: goes nowhere
+        assert handle.request(b"next", reply_timeout=PATIENCE).data == b"answer"
+
     def test_an_answer_may_carry_ports(self, world: World) -> None:
         desk = world.port()
         handle = world.served(lambda message: [b"here", desk])
