@@ -18,7 +18,7 @@ from portkit.link.flow import LARGEST_COMPONENT, cost
 from portkit.link.frames import Kind, long_message, simple_message
 from portkit.link.outbox import PART_SIZE, Outbox
 from portkit.link.transfer import Prepared, encode, give_back, prepare
-from portkit.message import Envelope
+from portkit.message import Envelope, unadorned
 from portkit.port import ReplyPort
 
 if TYPE_CHECKING:
@@ -63,10 +63,11 @@ class Sending:
     def post(self, right: Import, envelope: Envelope, timeout: float | None) -> None:
         """Send one message by a right; as ``Port._post``."""
         msgid, packed, reply_port, _ = envelope
+        plain = packed if type(packed) is tuple else unadorned(packed)
         if (
-            type(packed) is tuple
-            and len(packed) == 1
-            and type(data := packed[0]) is bytes
+            plain is not None
+            and len(plain) == 1
+            and type(data := plain[0]) is bytes
             and (size := len(data)) < self._link.lending.inline
             and (reply_port is None or type(reply_port) is ReplyPort)
         ):
@@ -226,10 +227,11 @@ class Sending:
     def answer(self, number: int, envelope: Envelope) -> None:
         """Answer the peer's request: there is always room. Nothing where the peer is gone."""
         msgid, packed, reply_port, _ = envelope
+        plain = packed if type(packed) is tuple else unadorned(packed)
         if (
-            type(packed) is tuple
-            and len(packed) == 1
-            and type(data := packed[0]) is bytes
+            plain is not None
+            and len(plain) == 1
+            and type(data := plain[0]) is bytes
             and reply_port is None
             and len(data) < self._link.lending.inline
             and len(data) <= self._link.peer_limits.message

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, get_type_hints
 
 from portkit._report import logger
 from portkit.errors import InvalidPayloadError
-from portkit.message import MAX_MSGID, PortMessage
+from portkit.message import MAX_MSGID, Body, Contents, PortMessage
 from portkit.port import ReplyPort
 from portkit.typed.payload import Payload
+
+_ANSWERS = (Body, bytes)
+"""The usual ones, of which none is awaitable: asking costs as much as all else of a call here."""
 
 H = TypeVar("H", bound=Callable[..., Any])
 Next: TypeAlias = Callable[[PortMessage], Any]
@@ -126,9 +129,9 @@ class Router:
                 raise
             self._refuse(message, error)
             return None
-        if inspect.isawaitable(result):
-            return self._awaited(message, result)
-        return result
+        if result is None or isinstance(result, _ANSWERS) or not inspect.isawaitable(result):
+            return result
+        return self._awaited(message, result)
 
     async def _awaited(self, message: PortMessage, result: Awaitable[Any]) -> Any:
         try:
@@ -153,8 +156,12 @@ class Router:
         payload = route.payload
         if payload is None:
             return route.handler(message)
-        message.expect(payload)
-        body = message.body
+        packed = message._packed
+        if type(packed) is Contents and type(packed.body) is payload:
+            body: Any = packed.body  # as message.body finds, without its call
+        else:
+            message.expect(payload)
+            body = message.body
         return route.handler(body, message) if route.takes_message else route.handler(body)
 
     def _refuse(self, message: PortMessage, error: InvalidPayloadError) -> None:
