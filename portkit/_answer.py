@@ -136,6 +136,8 @@ class Answer:
     def result(self, timeout: float | None) -> Envelope:
         """The answer; closes the place if there is none, so that a late one goes nowhere.
 
+        Where it raises the caller calls :meth:`abandon`.
+
         Raises:
             ReceiveTimeoutError: no outcome yet.
             PortError: the outcome is an error.
@@ -146,7 +148,6 @@ class Answer:
                     f"no answer within {timeout} s: raise reply_timeout=, or look at the receiver"
                 )
             )
-            self.abandon()
         outcome = self._outcomes[0]
         if isinstance(outcome, tuple):
             return outcome

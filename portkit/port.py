@@ -277,10 +277,11 @@ class Port(ComponentObject, ABC):
         try:
             self._post((msgid, packed, ReplyPort(answer), None), send_timeout)
             self._await(answer, reply_timeout, reply_mode)
+            envelope = answer.result(reply_timeout)
         except BaseException:
             answer.abandon()
             raise
-        message = arrived(answer.result(reply_timeout), None)
+        message = arrived(envelope, None)
         return message if reply is None else reply.from_message(message)
 
     def _await(self, answer: Answer, timeout: float | None, reply_mode: str | None) -> None:
