@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 from time import perf_counter_ns
 from typing import TypeAlias
 
@@ -80,7 +79,7 @@ def _noting(
 def concurrent_round_trips(way: Way[Call], callers: int, shared: bool, count: int) -> Sample:
     """So many calls of so many threads; one client for all of them, or each its own."""
     each = count // callers + 1
-    begin, end = Barrier(callers + 1), Barrier(callers + 1)
+    step = Barrier(callers + 1, timeout=PATIENCE)
     with ExitStack() as stack:
         address, server = stack.enter_context(way.serving())
         client = stack.enter_context(way.connect(address)) if shared else None
@@ -90,25 +89,32 @@ def concurrent_round_trips(way: Way[Call], callers: int, shared: bool, count: in
             try:
                 with nullcontext(client) if client else way.connect(address) as call:
                     time_calls(call, each // 10 + 1)
-                    begin.wait(PATIENCE)
-                    begin.wait(PATIENCE)
+                    step.wait()
+                    step.wait()
                     took = time_calls(call, each)
-                    end.wait(PATIENCE)
+                    step.wait()
                     return took
             except BaseException:
-                traceback.print_exc()
-                begin.abort()
-                end.abort()
+                step.abort()
                 raise
 
-        futures: list[Future[list[int]]] = [pool.submit(call_often) for _ in range(callers)]
-        begin.wait(PATIENCE)
-        gc.collect()
-        cpu = cpu_ns(server)
-        start = perf_counter_ns()
-        begin.wait(PATIENCE)
-        end.wait(PATIENCE)
-        seconds = (perf_counter_ns() - start) / 1e9
-        cpu = cpu_ns(server) - cpu
+        futures = [pool.submit(call_often) for _ in range(callers)]
+        try:
+            step.wait()
+            gc.collect()
+            cpu = cpu_ns(server)
+            start = perf_counter_ns()
+            step.wait()
+            step.wait()
+            seconds = (perf_counter_ns() - start) / 1e9
+            cpu = cpu_ns(server) - cpu
+        except BrokenBarrierError:
+            raise _first_failure(futures) from None
         took = [one for future in futures for one in future.result()]
     return {"rate": len(took) / seconds / 1e3} | latencies(took, cpu)
+
+
+def _first_failure(futures: Iterable[Future[list[int]]]) -> BaseException:
+    errors = [future.exception(PATIENCE) for future in futures]
+    causes = [error for error in errors if error and not isinstance(error, BrokenBarrierError)]
+    return causes[0] if causes else RuntimeError(f"the callers were not done within {PATIENCE} s")
