@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 ABANDONED = ReceiveTimeoutError("the requester stopped waiting")
 """The outcome where the requester gave up."""
 Holder: TypeAlias = "tuple[Callable[[Any, Any, RunLoop | None], object], object, object]"
-"""Who is told: what to call, from any thread and without a lock, and two arguments for it. The third
-is the loop to perform handlers on that have none of their own; None where they may be called."""
+"""Who is told: what to call, from any thread and without a lock, and two arguments for it. The
+third is the loop to perform handlers on that have none of their own; None: call them here."""
 
 
 def tell(holder: Holder | None, otherwise: RunLoop | None) -> None:

@@ -19,7 +19,7 @@ from portkit.errors import (
     InvalidPortError,
     PortError,
 )
-from portkit.mailbox import Mailbox
+from portkit.mailbox import Mailbox, Room
 from portkit.message import Envelope, PortMessage, arrived, unpacked
 from portkit.port import Port, PortHandler, ReplyPort
 
@@ -153,6 +153,9 @@ class LocalPort(Port):
     def _post_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
         return self._mailbox.put_many(envelopes, timeout)
 
+    def _room(self) -> Room:
+        return self._mailbox
+
     def _check_served(self, reply_mode: str | None) -> None:
         self._check_fork()
         loop = self._loop
@@ -279,6 +282,20 @@ class LocalPort(Port):
                     reader.leave(waiter)
                 mailbox.detach()
                 self._receiver = 0
+
+    def _begin_receiving(self, on_ready: Callable[[], None]) -> None:
+        """For :mod:`portkit.aio`: be the consumer, from this thread; errors as :meth:`receive`."""
+        self._check_fork()
+        with self._mailbox.lock:
+            self._check_consumer()
+            if self._mailbox.closed:
+                raise InvalidPortError(f"{self!r} is invalid; nothing arrives at it any more")
+            self._receiver = get_ident()
+        self._mailbox.attach(on_ready, self._receiver)
+
+    def _end_receiving(self) -> None:
+        self._mailbox.detach()
+        self._receiver = 0
 
     def fileno(self) -> int:
         """A descriptor that is readable while messages are waiting, for foreign event loops.

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import RLock, get_ident
 from time import monotonic
+from typing import Protocol
 
 from portkit import _fork, _thread
 from portkit._wakeup import Reader, Waiter
@@ -25,6 +26,39 @@ from portkit.errors import (
     SendTimeoutError,
 )
 from portkit.message import Envelope
+
+
+class Onlooked(Protocol):
+    """What brings news to somebody who waits for them, but cannot read it himself."""
+
+    def add_onlooker(self) -> None:
+        """Somebody begins to wait."""
+
+    def remove_onlooker(self) -> None:
+        """He waits no more."""
+
+
+class Room(Protocol):
+    """Where senders wait for room without blocking a thread, see :mod:`portkit.aio`."""
+
+    @property
+    def reading(self) -> Onlooked | None:
+        """What news of room comes in by, or None within the process."""
+        ...
+
+    def connecting(self, waiter: Waiter) -> Callable[[], bool] | None:
+        """What to wait for before anything can be sent, or None.
+
+        The waiter is rung when there may be news. The result says whether the wait is over, and
+        raises where it was in vain.
+        """
+        ...
+
+    def queue_up(self, waiter: Waiter) -> None:
+        """Arm the waiter, and have it rung when there may be room, or never will be."""
+
+    def leave_queue(self, waiter: Waiter) -> None:
+        """Undo :meth:`connecting` and :meth:`queue_up`."""
 
 
 class Mailbox:
@@ -205,6 +239,31 @@ class Mailbox:
                 waiter.ring()
             raise
 
+    # As Room.
+
+    @property
+    def reading(self) -> None:
+        """None: who makes room rings."""
+        return None
+
+    def connecting(self, waiter: Waiter) -> None:
+        """None: whoever has the mailbox is connected."""
+
+    def queue_up(self, waiter: Waiter) -> None:
+        """Arm the waiter and put it among the senders; who is rung leaves, or queues up again."""
+        # Armed first: whoever finds the waiter among the senders must be able to ring it.
+        waiter.armed = self
+        if waiter not in self.senders:
+            self.senders.append(waiter)
+
+    def leave_queue(self, waiter: Waiter) -> None:
+        """The sender waits no more."""
+        waiter.armed = None
+        self._forget_sender(waiter)
+        # The wake-up that it got may have been meant for room it did not use.
+        if self.senders and len(self.queue) < self.limit:
+            self.wake_sender()
+
     def attach(self, on_ready: Callable[[], None], consumer_ident: int = 0) -> None:
         """Give the mailbox its consumer, which is told at once if envelopes lie here."""
         with self.lock:
@@ -278,9 +337,7 @@ class Mailbox:
         waiter.check_awake()
         try:
             while True:
-                # Armed first: whoever finds the waiter among the senders must be able to ring it.
-                waiter.armed = self
-                self.senders.append(waiter)
+                self.queue_up(waiter)
                 accepted = self._put_some(envelopes, accepted, BecameInvalidError)
                 if accepted == len(envelopes):
                     return
@@ -293,11 +350,7 @@ class Mailbox:
             error.accepted = accepted
             raise
         finally:
-            waiter.armed = None
-            self._forget_sender(waiter)
-            # The wake-up this thread got may have been meant for room it did not use.
-            if self.senders and len(self.queue) < self.limit:
-                self.wake_sender()
+            self.leave_queue(waiter)
 
     def _forget_sender(self, waiter: Waiter) -> None:
         try:

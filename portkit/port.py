@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from portkit.address import Address
+    from portkit.mailbox import Room
 
 B = TypeVar("B", bound=Body)
 PortHandler: TypeAlias = "Callable[[Port], object]"
@@ -93,6 +94,14 @@ class Port(ComponentObject, ABC):
     @abstractmethod
     def _post(self, envelope: Envelope, timeout: float | None) -> None:
         """Get a checked envelope accepted within ``timeout`` seconds, or raise; all or nothing."""
+
+    def _room(self) -> Room | None:
+        """Where to wait for room, if the port can be full."""
+        return None
+
+    def _is_reached(self) -> bool:
+        """Whether it is known where the port is: finding out may wait for other processes."""
+        return True
 
     def _post_many(self, envelopes: Sequence[Envelope], timeout: float | None) -> int:
         """As :meth:`_post`, in order; the error's ``accepted`` counts those that went through."""

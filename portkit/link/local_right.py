@@ -11,6 +11,7 @@ from portkit.message import Envelope
 from portkit.port import Port
 
 if TYPE_CHECKING:
+    from portkit._wakeup import Waiter
     from portkit.link.link import Link
     from portkit.link.remote_port import RemotePort
 
@@ -54,6 +55,19 @@ class LocalRight:
         """A buffer whose sending copies nothing."""
         return self.port.allocate(size)
 
+    # As portkit.mailbox.Room.
+
+    def connecting(self, waiter: Waiter) -> None:
+        """None: the port is here."""
+
+    def queue_up(self, waiter: Waiter) -> None:
+        """Arm the waiter, and have it rung when there may be room."""
+        self.port._mailbox.queue_up(waiter)
+
+    def leave_queue(self, waiter: Waiter) -> None:
+        """The sender waits no more."""
+        self.port._mailbox.leave_queue(waiter)
+
     def number_on(self, link: Link) -> int | None:
         """None: the port is no peer's."""
         return None
@@ -65,6 +79,11 @@ class LocalRight:
     def resolve(self) -> LocalRight:
         """Itself."""
         return self
+
+    @property
+    def is_resolved(self) -> bool:
+        """True."""
+        return True
 
     def watch(self, handle: RemotePort) -> bool:
         """Have the handle told of the end; False where that has come."""

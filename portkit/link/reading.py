@@ -41,7 +41,17 @@ class Reading:
         reads: how often the link was read; the service thread sees by it that somebody does.
     """
 
-    __slots__ = ("_callers", "_home", "_link", "_loop", "_reader", "_shared", "_temporary", "reads")
+    __slots__ = (
+        "_callers",
+        "_home",
+        "_link",
+        "_loop",
+        "_onlookers",
+        "_reader",
+        "_shared",
+        "_temporary",
+        "reads",
+    )
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -51,6 +61,7 @@ class Reading:
         self._home: PumpSource | None = None
         self._temporary: PumpSource | None = None
         self._shared = False
+        self._onlookers = 0
         self.reads: int = 0
 
     # A thread that waits: see portkit._wakeup.Reader.
@@ -117,7 +128,7 @@ class Reading:
             self._hand_to(source)
         else:
             self._reader = None
-            if self._shared:
+            if self._shared or self._onlookers:
                 self._adopt()
             else:
                 service.look_after(self)
@@ -140,6 +151,17 @@ class Reading:
         with self._link.lock:
             if self._reader is None and not self._link.is_closed:
                 self._adopt()
+
+    def add_onlooker(self) -> None:
+        """Somebody waits who is no thread: the service thread reads whenever no other one does."""
+        with self._link.lock:
+            self._onlookers += 1
+        self.adopt()
+
+    def remove_onlooker(self) -> None:
+        """He waits no more."""
+        with self._link.lock:
+            self._onlookers -= 1
 
     def _adopt(self) -> None:
         source = self._link.service_source

@@ -11,6 +11,7 @@ from portkit._answer import Answer
 from portkit._handlers import Handler
 from portkit.errors import InvalidPortError
 from portkit.link import service
+from portkit.mailbox import Room
 from portkit.message import Envelope
 from portkit.port import Port, PortHandler
 from portkit.runloop.loop import RunLoop
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from portkit.link.rights import Export
 
 
-class Reached(Protocol):
+class Reached(Room, Protocol):
     """A right to a port whose place is known."""
 
     def post(self, envelope: Envelope, timeout: float | None) -> None:
@@ -58,6 +59,11 @@ class Reached(Protocol):
 
 class Right(Protocol):
     """What a handle holds: a right whose place is known, or can be found out."""
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether :meth:`resolve` waits for nothing."""
+        ...
 
     @property
     def is_alive(self) -> bool:
@@ -153,6 +159,13 @@ class RemotePort(Port):
         if self._handlers and not self._watched:
             self._watch(right)  # which could not be done before it was known where the port is
         return reached
+
+    def _room(self) -> Room:
+        return self._reach()
+
+    def _is_reached(self) -> bool:
+        right = self._right
+        return right is None or right.is_resolved
 
     def _post(self, envelope: Envelope, timeout: float | None) -> None:
         self._reach().post(envelope, timeout)

@@ -120,6 +120,19 @@ class Import:
         """None: the port is the peer's."""
         return None
 
+    # As portkit.mailbox.Room.
+
+    def connecting(self, waiter: Waiter) -> None:
+        """None: there is a connection."""
+
+    def queue_up(self, waiter: Waiter) -> None:
+        """Arm the waiter, and have it rung when there may be room."""
+        self.link.sending.queue_up(self, waiter)
+
+    def leave_queue(self, waiter: Waiter) -> None:
+        """The sender waits no more."""
+        self.link.sending.leave_queue(self, waiter)
+
     def number_on(self, link: Link) -> int | None:
         """The peer's number for the port, if that link leads to it."""
         return self.number if link is self.link else None
@@ -131,6 +144,11 @@ class Import:
     def resolve(self) -> Import:
         """Itself."""
         return self
+
+    @property
+    def is_resolved(self) -> bool:
+        """True."""
+        return True
 
     def watch(self, handle: Watcher) -> bool:
         """Have the handle told of the end; False where that has come."""

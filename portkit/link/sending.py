@@ -159,7 +159,7 @@ class Sending:
             give_back(self._link, prepared.blocks)
             raise
 
-    def _post_waiting(  # noqa: C901 - one wait, in one piece
+    def _post_waiting(
         self, right: Import, envelope: Envelope, prepared: Prepared, timeout: float | None
     ) -> None:
         size = cost(envelope[1])
@@ -175,10 +175,7 @@ class Sending:
         waiter.check_awake()
         try:
             while True:
-                waiter.armed = right
-                for waiting in (right.waiting, self.room):
-                    if waiter not in waiting:
-                        waiting.append(waiter)
+                self.queue_up(right, waiter)
                 if self._post_now(right, envelope, prepared, size, BecameInvalidError):
                     return
                 remaining = None if deadline is None else deadline - monotonic()
@@ -186,13 +183,24 @@ class Sending:
                     raise self._full(f"had no room for {timeout} s")
                 self._link.reading.sleep(waiter, remaining)
         finally:
-            waiter.armed = None
-            for waiting in (right.waiting, self.room):
-                try:
-                    waiting.remove(waiter)
-                except ValueError:
-                    pass
+            self.leave_queue(right, waiter)
             self._link.reading.leave(waiter)
+
+    def queue_up(self, right: Import, waiter: Waiter) -> None:
+        """As :meth:`portkit.mailbox.Room.queue_up`."""
+        waiter.armed = right
+        for waiting in (right.waiting, self.room):
+            if waiter not in waiting:
+                waiting.append(waiter)
+
+    def leave_queue(self, right: Import, waiter: Waiter) -> None:
+        """As :meth:`portkit.mailbox.Room.leave_queue`."""
+        waiter.armed = None
+        for waiting in (right.waiting, self.room):
+            try:
+                waiting.remove(waiter)
+            except ValueError:
+                pass
 
     def _post_now(
         self,

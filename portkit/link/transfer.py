@@ -214,6 +214,7 @@ class _Ended:
     """The right of a port that had ended when it was sent."""
 
     is_alive = False
+    is_resolved = True
 
     def resolve(self) -> Reached:
         """Never.

@@ -126,6 +126,11 @@ class NamedRight:
                     self._reached = link.table.open(record.port_id, record.incarnation)
             return self._reached
 
+    @property
+    def is_resolved(self) -> bool:
+        """Whether it was looked up."""
+        return self._reached is not None
+
     def watch(self, handle: RemotePort) -> bool:
         """Have the handle told of the end, which it is to know without using it.
 

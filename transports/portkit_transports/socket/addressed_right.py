@@ -37,6 +37,7 @@ from portkit_transports.socket.dialling import Destination
 from portkit_transports.socket.reaching import Reaching, has_ended
 
 if TYPE_CHECKING:
+    from portkit._wakeup import Waiter
     from portkit.link.link import Link
     from portkit.link.reading import Reading
 
@@ -63,6 +64,11 @@ class AddressedRight(Reaching):
             if found is None or not found.is_alive:
                 found = cls._known[destination] = cls(destination)
             return found
+
+    @property
+    def is_resolved(self) -> bool:
+        """True: connecting is waited for by who sends."""
+        return True
 
     def resolve(self) -> Import | AddressedRight:
         """Where to send: the right on the connection, if that is the only one there will be."""
@@ -149,6 +155,44 @@ class AddressedRight(Reaching):
         if not self.is_connected:
             deadline = None if timeout is None else monotonic() + timeout
             self._reach(None, timeout, deadline)
+
+    # As portkit.mailbox.Room.
+
+    def connecting(self, waiter: Waiter) -> Callable[[], bool] | None:
+        """Connect, where there is no connection; errors as of :meth:`_reach`."""
+        self._lost()
+        with self._lock:
+            attempts = self._attempts
+            if self._look(attempts) is not None:
+                return None
+            self._dial()
+            self._waiting.append(waiter)
+
+        def connected() -> bool:
+            with self._lock:
+                return self._look(attempts) is not None
+
+        return connected
+
+    def queue_up(self, waiter: Waiter) -> None:
+        """Arm the waiter, and have it rung when there may be room, or a connection."""
+        waiter.armed = self
+        with self._lock:
+            if waiter not in self._waiting:
+                self._waiting.append(waiter)
+            right = self._right
+        if right is not None:
+            right.queue_up(waiter)
+
+    def leave_queue(self, waiter: Waiter) -> None:
+        """The sender waits no more."""
+        waiter.armed = None
+        with self._lock:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            right = self._right
+        if right is not None:
+            right.leave_queue(waiter)
 
     # Waiting for a connection.
 
