@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from threading import Lock
@@ -33,6 +34,13 @@ class ExecutorObservation(Observation):
         limit: int,
     ) -> None:
         """For :class:`NotificationCenter`; not for users."""
+        # Not imported for that: where nobody has done so, it is none of these.
+        module = sys.modules.get("concurrent.futures.process")
+        if module is not None and isinstance(executor, module.ProcessPoolExecutor):
+            raise TypeError(
+                "an observer is called in this process: notifications go to other processes by "
+                "forward()"
+            )
         self._backlog = Backlog(limit, self)
         self._executor = executor
         self._generation = _fork.generation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from enum import IntEnum, IntFlag
+from enum import STRICT, IntEnum, IntFlag
 from threading import get_ident
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ class PostingStyle(IntEnum):
     NOW = 3
 
 
-class Coalescing(IntFlag):
+class Coalescing(IntFlag, boundary=STRICT):
     """What a queued notification must share with a newer one to be replaced by it."""
 
     NONE = 0
