@@ -24,12 +24,14 @@ from portkit.errors import (
     PortError,
     ProtocolError,
     ReceiveTimeoutError,
+    RemoteError,
     ReplyDroppedError,
     SendTimeoutError,
     TransportError,
     WorkerDiedError,
     WrongThreadError,
 )
+from portkit.hooks import Hook, add_hook, remove_hook
 from portkit.message import PortMessage, Sender
 from portkit.port import Port, ReplyPort
 from portkit.registry import OFFERED as _OFFERED
@@ -89,6 +91,7 @@ __all__ = [
     "Descriptor",
     "DescriptorSource",
     "ErrorContext",
+    "Hook",
     "InputSource",
     "InvalidPayloadError",
     "InvalidPortError",
@@ -110,6 +113,7 @@ __all__ = [
     "ProtocolError",
     "Ready",
     "ReceiveTimeoutError",
+    "RemoteError",
     "ReplyDroppedError",
     "ReplyPort",
     "Restart",
@@ -127,8 +131,10 @@ __all__ = [
     "WorkerDiedError",
     "WorkerGroup",
     "WrongThreadError",
+    "add_hook",
     "connect_port",
     "open_port",
+    "remove_hook",
 ]
 
 

@@ -13,6 +13,7 @@
     │   └── AuthenticationError         one side refused the other
     ├── InvalidPayloadError             also a ValueError: a payload is not what was agreed
     ├── ReplyDroppedError               the receiver let a request go unanswered
+    ├── RemoteError                     what was called at the other side raised
     ├── NameInUseError                  somebody alive has registered that name
     ├── NameNotFoundError               also a LookupError: nobody has registered that name
     ├── CheckInError                    a worker's check-in was refused or failed
@@ -101,6 +102,24 @@ class InvalidPayloadError(PortError, ValueError):
 
 class ReplyDroppedError(PortError):
     """The request was received, but whoever held it let it go without an answer."""
+
+
+class RemoteError(PortError):
+    """An exception of the other side of a connection of :mod:`portkit.remote`.
+
+    Attributes:
+        type: the class of the exception, with its module.
+        message: what it said.
+        traceback: where it was raised, as the other side shows it; empty if that tells none.
+    """
+
+    def __init__(self, type: str, message: str, traceback: str = "") -> None:  # noqa: A002
+        super().__init__(f"{type}: {message}" if message else type)
+        self.type: str = type
+        self.message: str = message
+        self.traceback: str = traceback
+        if traceback:
+            self.add_note(f"the traceback of the other side:\n{traceback}")
 
 
 class NameInUseError(PortError):

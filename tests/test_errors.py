@@ -24,6 +24,7 @@ TREE: dict[str, tuple[tuple[type[BaseException], ...], int | None]] = {
     "ReplyDroppedError": ((errors.PortError,), None),
     "NameInUseError": ((errors.PortError,), None),
     "NameNotFoundError": ((errors.PortError, LookupError), None),
+    "RemoteError": ((errors.PortError,), None),
     "InvalidPayloadError": ((errors.PortError, ValueError), None),
     "CheckInError": ((errors.PortError,), None),
     "CheckInTimeoutError": ((errors.CheckInError, TimeoutError), None),

@@ -33,6 +33,7 @@ PORTKIT = [
     "Descriptor",
     "DescriptorSource",
     "ErrorContext",
+    "Hook",
     "InputSource",
     "InvalidPayloadError",
     "InvalidPortError",
@@ -54,6 +55,7 @@ PORTKIT = [
     "ProtocolError",
     "Ready",
     "ReceiveTimeoutError",
+    "RemoteError",
     "ReplyDroppedError",
     "ReplyPort",
     "Restart",
@@ -71,8 +73,10 @@ PORTKIT = [
     "WorkerDiedError",
     "WorkerGroup",
     "WrongThreadError",
+    "add_hook",
     "connect_port",
     "open_port",
+    "remove_hook",
 ]
 NOTIFICATIONS = [
     "PORT_DID_BECOME_INVALID",

@@ -89,6 +89,9 @@ class LocalRight:
         """Have the handle told of the end; False where that has come."""
         return self.port._tell_end(_Ending(handle))
 
+    def __repr__(self) -> str:
+        return repr(self.port)
+
 
 class _Ending:
     """Tells a handle of a local port's end."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from portkit._answer import ABANDONED, Holder, tell
 from portkit.errors import (
+    AuthenticationError,
     BecameInvalidError,
     InvalidPayloadError,
     PortError,
@@ -21,10 +22,12 @@ DROPPED = 1
 INVALID = 2
 FAILED = 3
 INVALID_PAYLOAD = 4
+NOT_ALLOWED = 5
 _CODES: dict[type[PortError], int] = {
     ReplyDroppedError: DROPPED,
     BecameInvalidError: INVALID,
     InvalidPayloadError: INVALID_PAYLOAD,
+    AuthenticationError: NOT_ALLOWED,
 }
 _ERRORS = {code: error for error, code in _CODES.items()}
 

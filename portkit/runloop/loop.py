@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 from portkit import _fork, _report, _thread, clock
 from portkit._arguments import check_callable, check_kind, check_timeout
 from portkit._context import bound
-from portkit.errors import LoopEndedError, WrongThreadError
+from portkit.errors import LoopEndedError, PortError, WrongThreadError
 from portkit.runloop import activation as engine
 from portkit.runloop.activation import Activation, Awaited
 from portkit.runloop.blocks import Block, BlockQueue, WaitedBlock
@@ -20,6 +20,7 @@ from portkit.runloop.delayed import DelayedCall
 from portkit.runloop.describe import describe
 from portkit.runloop.descriptor import DescriptorSource
 from portkit.runloop.executor import LoopExecutor
+from portkit.runloop.guest import GuestRun
 from portkit.runloop.item import Item
 from portkit.runloop.mode import Mode, ReadySlot
 from portkit.runloop.mode_table import Modes, ModeTable, check_mode_name, check_mode_names
@@ -27,6 +28,7 @@ from portkit.runloop.observer import Observer
 from portkit.runloop.poller import READ, Poller, new_poller
 from portkit.runloop.port_item import PortItem, Schedulable
 from portkit.runloop.source import InputSource
+from portkit.runloop.stepping import SteppedRun
 from portkit.runloop.timer import Timer
 
 T = TypeVar("T")
@@ -65,6 +67,7 @@ class RunLoop:
         self._blocks = BlockQueue()
         self._delayed: dict[DelayedCall, None] = {}
         self._activation: Activation | None = None
+        self._stepped: SteppedRun | None = None
         self._is_waiting = False
         self._catches_signals = False
         self._woken = False
@@ -321,6 +324,35 @@ class RunLoop:
             date = found.next_fire_date
         return math.inf if date is None else date
 
+    def start_guest_run(
+        self, mode: str = DEFAULT_MODE, *, stopped: Callable[[], object] | None = None
+    ) -> GuestRun:
+        """Have another event loop of this thread run ``mode``: Qt's, Tk's, trio, uvloop.
+
+        Args:
+            mode: which; it may be empty.
+            stopped: called when :meth:`stop` has ended the run, to end that event loop too.
+
+        Returns:
+            What that loop watches and calls; end it before the thread ends.
+
+        Raises:
+            WrongThreadError: this is not the loop's thread.
+            LoopEndedError: the loop's thread has ended.
+            PortError: the mode has a guest run already.
+            TypeError, ValueError: an argument is wrong.
+        """
+        self._check_thread("start_guest_run()")
+        self._check_mode(mode)
+        if stopped is not None:
+            check_callable(stopped)
+        found = self._table.ensure(mode)
+        if found.bell is not None:
+            raise PortError(f"mode {mode!r} has a guest run already: end that one first")
+        run = GuestRun(self, found, bound(stopped))
+        run.begin()
+        return run
+
     def stop(self) -> None:
         """End the innermost run after its present pass (R16-R18).
 
@@ -328,6 +360,8 @@ class RunLoop:
         affected: to stop a thread that may not run yet, ``loop.perform(loop.stop)``.
         """
         activation = self._activation
+        if activation is None and self._stepped is not None:
+            activation = self._stepped.activation
         if activation is not None:
             activation.stopped = True
             self.wake_up()
@@ -345,6 +379,8 @@ class RunLoop:
             return
         self._woken = True
         self._waiter.ring()
+        if self._stepped is not None:
+            self._stepped.ring()
 
     # Calls on this loop's thread.
 
@@ -454,10 +490,17 @@ class RunLoop:
             self._look_again(mode)
         return mode.poller
 
+    def _has_items(self, mode: str) -> bool:
+        """Whether there is something in the mode to run for."""
+        found = self._table.modes.get(mode)
+        return found is not None and found.alive > 0
+
     def _look_again(self, mode: Mode) -> None:
         """What the loop sleeps for in ``mode`` changed: have it look, without making a pass."""
         if self._waiter.armed is mode:
             self._waiter.ring()
+        if mode.bell is not None:
+            mode.bell.ring()
 
     def _move_timer(self, timer: Timer, date: float) -> None:
         self._check_fork()

@@ -10,7 +10,13 @@ from typing import NamedTuple
 import pytest
 
 from portkit import MachPort
-from portkit.errors import BecameInvalidError, InvalidPayloadError, PortError, ReplyDroppedError
+from portkit.errors import (
+    AuthenticationError,
+    BecameInvalidError,
+    InvalidPayloadError,
+    PortError,
+    ReplyDroppedError,
+)
 from portkit.link import flow, frames, greeting, once, outbox
 from portkit.link.decoder import PART_HEAD, Limits
 from portkit.link.frames import ENTRY_SIZE, HEADER, MESSAGE_SIZE, Entry, Frame, Kind, Part
@@ -132,6 +138,7 @@ def test_the_codes_of_failures_are_those_of_the_errors() -> None:
             (once.DROPPED, ReplyDroppedError),
             (once.INVALID, BecameInvalidError),
             (once.INVALID_PAYLOAD, InvalidPayloadError),
+            (once.NOT_ALLOWED, AuthenticationError),
             (once.FAILED, PortError),
         ],
         strict=True,

@@ -1,0 +1,34 @@
+"""The call that is being served, and how deep calls of the two sides are nested."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from portkit.message import Sender
+    from portkit.remote.connection import Connection
+
+
+class Call(NamedTuple):
+    """A call from the other side.
+
+    Attributes:
+        connection: by which it came.
+        sender: who made it, as far as its link proved it; None within the process.
+        depth: 1, or more where the two sides call each other back.
+    """
+
+    connection: Connection
+    sender: Sender | None
+    depth: int
+
+
+_current: ContextVar[Call | None] = ContextVar("portkit.remote call", default=None)
+set_current = _current.set
+reset_current = _current.reset
+
+
+def current_call() -> Call | None:
+    """The call that the present code serves, or None."""
+    return _current.get()

@@ -1,0 +1,42 @@
+"""The messages between the two sides of a connection: their numbers, and what stands in them.
+
+========  ======================================================================================
+HELLO     to a port that is served: a :class:`Greeting`, and the port that ends with the caller;
+          the answer is the port of the root object
+CALL      to an object's port: ``method depth``, the arguments, components that these name
+NEXT      to a stream's port: how many items are wanted
+RESULT    an answer: the result, and components that it names
+FAILURE   an answer: a :class:`portkit.remote.failure.Failure`
+END       an answer to NEXT: the last items
+========  ======================================================================================
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+
+
+class Kind(IntEnum):
+    """A message's ``msgid``."""
+
+    RESULT = 0
+    HELLO = 1
+    CALL = 2
+    NEXT = 3
+    FAILURE = 4
+    END = 5
+
+
+VERSION = 1
+
+
+class Greeting(BaseModel):
+    """What the caller says before the first call."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int = VERSION
+    interface: str = Field(max_length=256)
+    credentials: Base64Bytes = b""

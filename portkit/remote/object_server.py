@@ -1,0 +1,115 @@
+"""Serving an object: the delegate of its port."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from portkit._report import report
+from portkit._text import printable
+from portkit.errors import InvalidPayloadError
+from portkit.port import ReplyPort
+from portkit.remote import failure
+from portkit.remote.calling import Call, reset_current, set_current
+from portkit.remote.exchange import Coming, Leaving
+from portkit.remote.interface import Interface
+from portkit.remote.messages import Kind
+
+if TYPE_CHECKING:
+    from portkit.message import Component, PortMessage
+    from portkit.remote.connection import Connection
+    from portkit.remote.method import Method
+    from portkit.runloop.loop import RunLoop
+
+_MOST_DIGITS = 4
+"""Digits of a depth that is looked at."""
+
+
+class ObjectServer:
+    """Calls the methods of an object that its interface has, and nothing else of it.
+
+    Args:
+        connection: by which it is reached.
+        target: the object.
+        interface: what of it can be called.
+    """
+
+    __slots__ = ("_connection", "interface", "loop", "target")
+
+    def __init__(self, connection: Connection, target: object, interface: Interface) -> None:
+        self._connection = connection
+        self.loop: RunLoop = connection.loop
+        self.target: object = target
+        self.interface: Interface = interface
+
+    def __call__(self, message: PortMessage) -> Any:
+        """Serve one call; returns the answer."""
+        connection = self._connection
+        connection.counts.served += 1
+        try:
+            method, given, depth = self._read(message)
+        except InvalidPayloadError as error:
+            connection.refuse(message, error)
+            return None
+        before = set_current(Call(connection, message.sender, depth))
+        try:
+            result = method.call(self.target, given)
+            if inspect.isawaitable(result):
+                return connection.answer_later(message, self._await(message, method, result))
+            return self._answer(method, result)
+        except Exception as error:
+            self._fail(message, method, error)
+            return None
+        finally:
+            reset_current(before)
+
+    async def _await(self, message: PortMessage, method: Method, result: Awaitable[Any]) -> None:
+        try:
+            answer = self._answer(method, await result)
+        except Exception as error:
+            self._fail(message, method, error)
+            return
+        if message.is_request:
+            message.reply(answer)
+
+    def _read(self, message: PortMessage) -> tuple[Method, dict[str, Any], int]:
+        components = message.components
+        if message.msgid != Kind.CALL or len(components) < 2:
+            raise InvalidPayloadError(f"a {self.interface.name} takes calls, not {message!r}")
+        head, data = components[:2]
+        if not isinstance(head, bytes) or not isinstance(data, bytes | memoryview):
+            raise InvalidPayloadError("a call begins with its method and its arguments")
+        name, _, digits = head.decode("utf-8", "replace").partition(" ")
+        method = self.interface.methods.get(name)
+        if method is None:
+            raise InvalidPayloadError(
+                f"{self.interface.name} has no method {printable(name[:64])!r} here; it has "
+                f"{', '.join(self.interface.methods)}"
+            )
+        if not digits.isdecimal() or len(digits) > _MOST_DIGITS:
+            raise InvalidPayloadError("a call says how deep it is nested")
+        depth = int(digits)
+        self._connection.check_depth(depth, method)
+        try:
+            coming = Coming.by(self._connection, components[1:])
+            given = method.arguments.decode(data, coming)
+        except InvalidPayloadError as error:
+            raise InvalidPayloadError(f"{method.full_name}: {error}") from None
+        return method, given, depth
+
+    def _answer(self, method: Method, result: Any) -> tuple[Component, ...]:
+        leaving = Leaving(self._connection)
+        try:
+            return (method.result.encode(result, leaving), *leaving)
+        except InvalidPayloadError as error:
+            raise TypeError(f"{method.full_name} returned something else: {error}") from error
+
+    def _fail(self, message: PortMessage, method: Method, error: Exception) -> None:
+        connection = self._connection
+        connection.counts.failed += 1
+        if not isinstance(message.send_port, ReplyPort):
+            report(f"a one-way call of {method.full_name} raised", error, self.target)
+            return
+        data = failure.of(error, method.raises, with_traceback=connection.options.tracebacks)
+        message.reply(data, msgid=Kind.FAILURE)
