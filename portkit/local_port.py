@@ -7,11 +7,12 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
-from portkit import _fork, _handlers, _thread
+from portkit import _fork, _handlers, _thread, hooks
 from portkit._arguments import check_timeout
 from portkit._context import registered
 from portkit._doorbell import Doorbell
 from portkit._handlers import Handler
+from portkit._hooked_delivery import HookedDelivery
 from portkit._report import report
 from portkit._wakeup import Reader
 from portkit.errors import (
@@ -182,7 +183,7 @@ class LocalPort(Port):
             mailbox.rest()
             return False
         begun = False
-        envelope = reply_port = None
+        envelope = reply_port = hooked = None
         try:
             # Known before it is taken: a signal that strikes right after still finds it here.
             envelope = queue[0]
@@ -199,6 +200,13 @@ class LocalPort(Port):
             raw = self._raw
             handle = self._handle
             msgid, packed, reply_port, origin = envelope
+            if hooks.installed and (raw is not None or handle is not None):
+                hooked = HookedDelivery(self, envelope, raw, handle)
+                if self._context is None:
+                    hooked.run()
+                else:
+                    self._context.copy().run(hooked.run)
+                return True
             if origin is not None:
                 origin.taken(packed)
             if self._context is not None:  # in C, where no signal strikes before the delegate runs
@@ -233,7 +241,7 @@ class LocalPort(Port):
                 elif not (reply_port.used or reply_port.deferred):
                     reply_port.answer(None)
         except BaseException as error:
-            if begun:
+            if begun or (hooked is not None and hooked.begun):
                 if type(reply_port) is ReplyPort:
                     reply_port._drop()
             elif isinstance(error, IndexError):
@@ -272,6 +280,8 @@ class LocalPort(Port):
             mailbox.attach(waiter.ring, self._receiver)
             reader = self._reader()
             envelope = mailbox.take(waiter, timeout, reader)
+            if hooks.installed:
+                self._tell_hooks(envelope)
             if envelope[3] is not None:
                 envelope[3].taken(envelope[1])
             return arrived(envelope, self)
@@ -282,6 +292,13 @@ class LocalPort(Port):
                     reader.leave(waiter)
                 mailbox.detach()
                 self._receiver = 0
+
+    def _tell_hooks(self, envelope: Envelope) -> None:
+        try:
+            hooks.received(self, arrived(envelope, self))
+        except BaseException:  # of a signal handler
+            self._mailbox.put_back(envelope)
+            raise
 
     def _begin_receiving(self, on_ready: Callable[[], None]) -> None:
         """For :mod:`portkit.aio`: be the consumer, from this thread; errors as :meth:`receive`."""

@@ -21,7 +21,7 @@ from typing import (
     overload,
 )
 
-from portkit import _fork, _thread
+from portkit import _fork, _thread, hooks
 from portkit._answer import Answer, Outcome
 from portkit._arguments import check_size, check_timeout
 from portkit._handlers import Handler
@@ -150,7 +150,19 @@ class Port(ComponentObject, ABC):
                 msgid = msgid_of(packed, msgid)
         if type(timeout) is not float or not timeout >= 0.0:
             check_timeout(timeout)
-        if reply_port is not None and isinstance(reply_port, ReplyPort):
+        if hooks.installed:
+            kind = hooks.Kind.ANSWER if self._answers_once else hooks.Kind.SEND
+            with hooks.Sending(self, kind, msgid, [packed]) as outgoing:
+                self._send(msgid, outgoing._packed[0], reply_port, timeout)
+        elif reply_port is not None and isinstance(reply_port, ReplyPort):
+            reply_port._hand_on(self, msgid, packed, timeout)
+        else:  # as in _send, without its call
+            self._post((msgid, packed, reply_port, None), timeout)
+
+    def _send(
+        self, msgid: int, packed: Packed, reply_port: Port | None, timeout: float | None
+    ) -> None:
+        if isinstance(reply_port, ReplyPort):
             reply_port._hand_on(self, msgid, packed, timeout)
         else:
             self._post((msgid, packed, reply_port, None), timeout)
@@ -178,7 +190,26 @@ class Port(ComponentObject, ABC):
             raise TypeError("send_many takes an iterable of messages; for one message use send")
         if timeout is not None:
             check_timeout(timeout)
-        return self._post_many([self._envelope(message) for message in messages], timeout)
+        envelopes = [self._envelope(message) for message in messages]
+        if not (hooks.installed and envelopes):
+            return self._post_many(envelopes, timeout)
+        msgids = {envelope[0] for envelope in envelopes}
+        kind = hooks.Kind.ANSWER if self._answers_once else hooks.Kind.SEND
+        with hooks.Sending(
+            self,
+            kind,
+            msgids.pop() if len(msgids) == 1 else None,
+            [envelope[1] for envelope in envelopes],
+        ) as outgoing:
+            return self._post_many(
+                [
+                    (msgid, packed, reply_port, None)
+                    for (msgid, _, reply_port, _), packed in zip(
+                        envelopes, outgoing._packed, strict=True
+                    )
+                ],
+                timeout,
+            )
 
     def _envelope(self, message: PortMessage | Components) -> Envelope:
         if type(message) is bytes:
@@ -282,6 +313,23 @@ class Port(ComponentObject, ABC):
         if reply_mode is not None:
             RunLoop.current()._check_mode(reply_mode)
         self._check_served(reply_mode)
+        if not hooks.installed:
+            message = self._ask(msgid, packed, send_timeout, reply_timeout, reply_mode)
+            return message if reply is None else reply.from_message(message)
+        with hooks.Sending(self, hooks.Kind.REQUEST, msgid, [packed]) as outgoing:
+            packed = outgoing._packed[0]
+            message = self._ask(msgid, packed, send_timeout, reply_timeout, reply_mode)
+            outgoing.answer = message
+            return message if reply is None else reply.from_message(message)
+
+    def _ask(
+        self,
+        msgid: int,
+        packed: Packed,
+        send_timeout: float | None,
+        reply_timeout: float | None,
+        reply_mode: str | None,
+    ) -> PortMessage:
         answer = Answer(_thread.current().waiter)
         try:
             self._post((msgid, packed, ReplyPort(answer), None), send_timeout)
@@ -290,8 +338,7 @@ class Port(ComponentObject, ABC):
         except BaseException:
             answer.abandon()
             raise
-        message = arrived(envelope, None)
-        return message if reply is None else reply.from_message(message)
+        return arrived(envelope, None)
 
     def _await(self, answer: Answer, timeout: float | None, reply_mode: str | None) -> None:
         """Wait for the answer, or for the time to be over."""
@@ -473,7 +520,7 @@ class ReplyPort(Port):
     def answer(self, result: Any) -> None:
         """Answer with a delegate's return value; None answers with empty data (M11)."""
         try:
-            if type(result) is bytes:
+            if type(result) is bytes and not hooks.installed:
                 self._post((0, (result,), None, None), None)
             else:
                 self.send(b"" if result is None else result)
