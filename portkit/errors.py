@@ -113,13 +113,16 @@ class RemoteError(PortError):
         traceback: where it was raised, as the other side shows it; empty if that tells none.
     """
 
-    def __init__(self, type: str, message: str, traceback: str = "") -> None:  # noqa: A002
-        super().__init__(f"{type}: {message}" if message else type)
+    def __init__(self, type: str, message: str = "", traceback: str = "") -> None:  # noqa: A002
+        super().__init__(type, message, traceback)
         self.type: str = type
         self.message: str = message
         self.traceback: str = traceback
         if traceback:
             self.add_note(f"the traceback of the other side:\n{traceback}")
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
 
 
 class NameInUseError(PortError):

@@ -167,12 +167,11 @@ class Connection:
         """Whether calls can be made. False for ever once False."""
         return not self._ended
 
-    def root(self, interface: type[I], *, timeout: float | None = None) -> I:
+    def root(self, interface: type[I]) -> I:
         """A proxy for the root object of the other side.
 
         Args:
             interface: what of it can be called: a protocol class.
-            timeout: seconds, if not those of the connection.
 
         Raises:
             AuthenticationError: the other side does not know the credentials.
@@ -183,17 +182,11 @@ class Connection:
         if root is None:
             if self._door is None:
                 raise PortError("only the side that connected asks for the root object")
-            self._check_alive()
-            greeting = Greeting(interface=described.name, credentials=b"")
-            data = greeting.model_copy(update={"credentials": self._credentials}).model_dump_json()
-            wait = self.options.timeout if timeout is None else timeout
-            reply = self._door.request(
-                data.encode(),
-                msgid=Kind.HELLO,
-                send_timeout=wait,
-                reply_timeout=wait,
-                reply_mode=self._reply_mode(),
+            greeting = Greeting.model_construct(
+                interface=described.name, credentials=self._credentials
             )
+            data = greeting.model_dump_json()
+            reply = self.ask(self._door, data.encode(), Kind.HELLO)
             if reply.msgid != Kind.RESULT or not reply.ports:
                 raise InvalidPayloadError(f"{self._door!r} serves no object: {reply!r}")
             root = self._root = reply.ports[0]
