@@ -410,8 +410,11 @@ class LocalPort(Port):
             if not slot.queued:
                 slot.queued = True
                 slot.mode.ready.append(slot)
-            if slot.waiter.armed is slot.mode:
+            mode = slot.mode
+            if slot.waiter.armed is mode:
                 slot.waiter.ring()
+            elif mode.bell is not None:
+                mode.bell.ring()
 
     def _check_consumer(self, loop: RunLoop | None = None) -> None:
         """Raise if anyone but ``loop`` takes this port's messages."""

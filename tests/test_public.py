@@ -97,6 +97,7 @@ RUNLOOP = [
     "DEFAULT_MODE",
     "Activity",
     "DescriptorSource",
+    "GuestRun",
     "InputSource",
     "Observer",
     "Ready",

@@ -2,6 +2,7 @@
 
 from portkit.runloop.constants import COMMON_MODES, DEFAULT_MODE, Activity, RunResult
 from portkit.runloop.descriptor import DescriptorSource, Ready
+from portkit.runloop.guest import GuestRun
 from portkit.runloop.loop import RunLoop
 from portkit.runloop.observer import Observer
 from portkit.runloop.source import InputSource
@@ -13,6 +14,7 @@ __all__ = [
     "DEFAULT_MODE",
     "Activity",
     "DescriptorSource",
+    "GuestRun",
     "InputSource",
     "Observer",
     "Ready",

@@ -114,6 +114,10 @@ def run(loop: RunLoop, activation: Activation) -> RunResult:
         elif loop._catches_signals:
             loop._catches_signals = False
             signal.set_wakeup_fd(-1)
+        if loop._stepped is not None:
+            if activation.took_wake:
+                loop._woken = True
+            loop._stepped.rest()
 
 
 def _run_passes(loop: RunLoop, activation: Activation) -> RunResult:  # noqa: C901 - one pass, one function

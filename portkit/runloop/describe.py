@@ -18,6 +18,8 @@ def describe(loop: RunLoop) -> str:
             f"  batch limit: {loop.batch_limit}",
             f"  common items: {len(loop._table.common_items)}",
         ]
+        if loop._stepped is not None:
+            lines.append(f"  {loop._stepped!r}")
         for mode in loop._table.modes.values():
             lines += _describe_mode(mode)
     return "\n".join(lines)

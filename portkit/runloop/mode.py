@@ -12,6 +12,7 @@ from portkit.runloop.timer_queue import TimerQueue
 
 if TYPE_CHECKING:
     from portkit.runloop.descriptor import DescriptorSource
+    from portkit.runloop.guest import Bell
     from portkit.runloop.item import Item
     from portkit.runloop.loop import RunLoop
     from portkit.runloop.observer import Observer
@@ -58,10 +59,12 @@ class Mode:
             follow, during which somebody else has to see to the pumps.
         rests: how many waits in this mode have ended.
         poller: watches the descriptors; there is none before the first one.
+        bell: rung for a guest run of this mode, see :mod:`portkit.runloop.guest`.
     """
 
     __slots__ = (
         "alive",
+        "bell",
         "descriptors",
         "fired",
         "guard",
@@ -94,6 +97,7 @@ class Mode:
         self.is_guarded: bool = False
         self.rests: int = 0
         self.poller: Poller | None = None
+        self.bell: Bell | None = None
 
     @property
     def next_fire_date(self) -> float | None:

@@ -32,6 +32,10 @@ class Poller(Protocol):
         """Wait up to ``timeout`` seconds (None: for ever); what descriptors are ready for what."""
         ...
 
+    def fileno(self) -> int:
+        """The poller's own descriptor, readable while a watched one is ready."""
+        ...
+
     def close(self) -> None:
         """Close the poller's own descriptor."""
 
@@ -83,6 +87,10 @@ if sys.platform == "linux" or (not TYPE_CHECKING and hasattr(select, "epoll")):
             limit = None if timeout is None else min(timeout, self._LONGEST)
             events = self._epoll.poll(limit)
             return [(fd, _ready_from_epoll(event)) for fd, event in events]
+
+        def fileno(self) -> int:
+            """As the protocol says."""
+            return self._epoll.fileno()
 
         def close(self) -> None:
             """As the protocol says."""
@@ -143,6 +151,10 @@ else:
                 bit = READ if event.filter == select.KQ_FILTER_READ else WRITE
                 ready[event.ident] = ready.get(event.ident, 0) | bit
             return list(ready.items())
+
+        def fileno(self) -> int:
+            """As the protocol says."""
+            return self._kqueue.fileno()
 
         def close(self) -> None:
             """As the protocol says."""

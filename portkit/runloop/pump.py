@@ -78,7 +78,8 @@ class PumpSource(Item):
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
         loop._poller(mode).register(self.fd, self.interest)
         mode.pumps[self.fd] = self
-        mode.guard = self._guard
+        if self._guard is not None:
+            mode.guard = self._guard
         self._modes += (mode,)
 
     def _leave(self, loop: RunLoop, mode: Mode) -> None:
