@@ -1,7 +1,7 @@
 """How a port, a descriptor or large data stands in a payload's encoded fields: by its number.
 
-What is encoded holds the number of the component, counted from 1; the component itself travels
-beside it in the message. pydantic is given the two lists as its context.
+What is encoded is ``{"component": 1}``, with the component's number in the message; the component
+itself travels beside it. pydantic is given the two lists as its context.
 """
 
 from __future__ import annotations
@@ -9,16 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import (
+    PydanticCustomError,
+    PydanticSerializationUnexpectedValue,
+    core_schema,
+)
 
 from portkit.message import Component
+
+_NUMBER = "component"
+"""What the number is called: a number alone could not be told from one, where a field may be a port
+or a number."""
 
 
 class Departing(list[Component]):
     """The context of an encoding: collects the components that travel beside it."""
 
 
-class Arrived(tuple[Component, ...]):
+class Arrived(tuple[Component, ...]):  # noqa: SLOT001 - a subclass carries more
     """The context of a decoding: the message's components, the first of which is decoded."""
 
 
@@ -26,7 +34,7 @@ def component_schema(
     name: str,
     accept: Callable[[Any], Any],
     *,
-    depart: Callable[[Any, Departing], Component] = lambda value, context: value,
+    depart: Callable[[Any, Departing], Component] = lambda value, _: value,
     arrive: Callable[[Any, Arrived], Any] | None = None,
 ) -> core_schema.CoreSchema:
     """The schema of a field that travels as a component.
@@ -44,9 +52,12 @@ def component_schema(
         try:
             if not isinstance(arrived, Arrived):
                 return accept(value)
-            if type(value) is not int or not 0 < value < len(arrived):
-                raise PydanticCustomError("component", "Input should be the number of a component")
-            component = arrived[value]
+            if type(value) is not dict and arrive is None:
+                return accept(value)  # a default, or what a validator of the program made
+            number = value.get(_NUMBER) if type(value) is dict else None
+            if type(number) is not int or not 0 < number < len(arrived):
+                raise PydanticCustomError("component", "the message has no such component")
+            component = arrived[number]
             return accept(component) if arrive is None else arrive(component, arrived)
         except TypeError:
             raise PydanticCustomError("component", f"Input should be a {name}") from None
@@ -57,8 +68,12 @@ def component_schema(
             if info.mode == "python":
                 return value
             raise TypeError(f"a {name} travels only in a message: send the payload")
+        try:
+            value = accept(value)
+        except TypeError:  # of a union this may be another's
+            raise PydanticSerializationUnexpectedValue(f"this is no {name}") from None
         departing.append(depart(value, departing))
-        return len(departing)
+        return {_NUMBER: len(departing)}
 
     return core_schema.with_info_plain_validator_function(
         validate,
@@ -80,7 +95,8 @@ def instance_schema(kind: type[Any]) -> core_schema.CoreSchema:
 def json_schema(name: str) -> dict[str, Any]:
     """How the field looks where it is encoded."""
     return {
-        "type": "integer",
-        "minimum": 1,
+        "type": "object",
+        "properties": {_NUMBER: {"type": "integer", "minimum": 1}},
+        "required": [_NUMBER],
         "description": f"which component of the message is the {name}; the encoded fields are 0",
     }

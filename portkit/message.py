@@ -242,6 +242,11 @@ def _data(view: memoryview) -> bytes | memoryview:
 def _wrong_component(element: object) -> TypeError:
     if isinstance(element, str):
         return TypeError("a str is not a component; send its bytes: text.encode()")
+    if isinstance(element, Body):
+        name = type(element).__name__
+        return TypeError(f"a {name} is a whole message, not a component: send it by itself")
+    if isinstance(element, type):
+        return TypeError(f"{element.__name__} is a class, not a component: send one of it")
     return TypeError(
         f"{type(element).__name__} is not a component; components are bytes-like data and ports"
     )

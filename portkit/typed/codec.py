@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=BaseModel)
 
+LIMIT = 1 << 20
+"""Bytes that the encoded fields of a payload may have. pydantic needs some hundred times as much
+memory to tell what is wrong with fields of which each byte is wrong."""
+
 
 class Codec(Protocol):
     """Writes and reads payloads.
@@ -23,6 +27,11 @@ class Codec(Protocol):
         """What the encoding is called, such as "json"."""
         ...
 
+    @property
+    def limit(self) -> int:
+        """Bytes that the encoded fields may have; :class:`Payload` sees to it, both ways."""
+        ...
+
     def encode(self, payload: BaseModel, context: Departing) -> bytes:
         """The payload's fields as bytes; any exception says that this cannot be done."""
         ...
@@ -32,7 +41,7 @@ class Codec(Protocol):
 
         Raises:
             pydantic.ValidationError: they are none of that model.
-            ValueError: they are none of this codec.
+            ValueError: they are none of this codec; the text is told to the sender.
         """
         ...
 
@@ -40,40 +49,50 @@ class Codec(Protocol):
 class JSONCodec:
     """Payloads as JSON.
 
+    Numbers that JSON lacks are NaN, Infinity and -Infinity. Bytes are in base64, for URLs. Of two
+    values with one name the last counts. Lists and objects go 200 deep, in the payload's own.
+
     Args:
-        limit: bytes that a payload may have, both ways; data that travels as a component is not
-            counted.
+        limit: bytes that the encoded fields may have, both ways; data that travels as a component
+            is not counted.
+
+    Raises:
+        TypeError: ``limit`` is no int.
+        ValueError: it is less than 1.
     """
 
     name = "json"
 
-    def __init__(self, limit: int = 16 << 20) -> None:
-        self.limit: int = limit
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit: int = checked_limit(limit)
 
     def encode(self, payload: BaseModel, context: Departing) -> bytes:
         """As :meth:`Codec.encode`."""
-        data = payload.__pydantic_serializer__.to_json(payload, context=context)
-        check_length(len(data), self.limit)
-        return data
+        return payload.__pydantic_serializer__.to_json(
+            payload, by_alias=True, round_trip=True, warnings="error", context=context
+        )
 
     def decode(self, model: type[M], data: bytes, context: Arrived) -> M:
         """As :meth:`Codec.decode`."""
-        check_length(len(data), self.limit)
         decoded: Any = model.__pydantic_validator__.validate_json(data, context=context)
         return decoded  # type: ignore[no-any-return]
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} limit={self.limit}>"
 
-def check_length(length: int, limit: int) -> None:
-    """Raise where the encoded fields are too long.
+
+def checked_limit(limit: int) -> int:
+    """The limit, if it is one.
 
     Raises:
-        ValueError: they are.
+        TypeError: it is no int.
+        ValueError: it is less than 1.
     """
-    if length > limit:
-        raise ValueError(
-            f"{length} bytes are over the codec's limit of {limit}: send large data in a field of "
-            "type Data, or raise limit="
-        )
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"limit must be an int, not {type(limit).__name__}")
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    return limit
 
 
 JSON = JSONCodec()

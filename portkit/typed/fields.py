@@ -18,6 +18,8 @@ def _as_bytes(value: Any) -> bytes:
 
 def _as_view(value: Any) -> memoryview:
     # As when it were sent: copied, but for bytes and for what Port.allocate() gave.
+    if type(value) is memoryview and type(value.obj) is bytes and value.c_contiguous:
+        return value
     component = pack((value,))[0]  # type: ignore[index]
     if not isinstance(component, bytes | memoryview):
         raise TypeError

@@ -78,6 +78,8 @@ class Router:
             raise TypeError("give a Payload class, or msgid=: @router.on(Job), @router.on(msgid=7)")
         if isinstance(payload, int):
             raise TypeError(f"a number is given by name: @router.on(msgid={payload})")
+        if payload is not None and not _is_payload(payload):
+            raise TypeError(f"{payload!r} is no Payload class; write @router.on(Job) or msgid=7")
         number = payload.msgid if payload is not None else msgid
         if isinstance(number, bool) or not isinstance(number, int):
             raise TypeError(f"msgid must be an int, not {type(number).__name__}")
@@ -86,9 +88,11 @@ class Router:
 
         def register(handler: H) -> H:
             if number in self._routes:
+                taken = self._routes[number]
                 raise ValueError(
-                    f"message {number} has a handler already: "
-                    f"{self._routes[number].handler.__qualname__}"
+                    f"message {number} is {_called(taken.payload)}, which "
+                    f"{_called(taken.handler)} handles; {_called(handler)}, for "
+                    f"{_called(payload)}, needs another number: give each class a msgid= of its own"
                 )
             self._routes[number] = _route(handler, payload)
             return handler
@@ -113,6 +117,8 @@ class Router:
         middleware can refuse a sender before anything is parsed. An ``async`` one may always await
         what ``call_next`` returns; a plain one may get an awaitable, and return that.
         """
+        if not callable(middleware):
+            raise TypeError(f"a middleware must be callable, not {type(middleware).__name__}")
         self._middleware.append(middleware)
         call: Next = self._dispatch
         for wrapper in reversed(self._middleware):
@@ -166,8 +172,9 @@ class Router:
 
     def _refuse(self, message: PortMessage, error: InvalidPayloadError) -> None:
         self.invalid += 1
-        if isinstance(message.send_port, ReplyPort):
-            message.send_port.fail(InvalidPayloadError(str(error)))
+        asker = message.send_port
+        if isinstance(asker, ReplyPort) and not asker.used:
+            asker.fail(InvalidPayloadError(str(error)))  # without the message, which it keeps alive
         else:
             logger.warning("a message from %s is ignored: %s", message.sender or "here", error)
 
@@ -180,16 +187,36 @@ def _route(handler: Callable[..., Any], payload: type[Payload] | None) -> Route:
     """
     if not callable(handler):
         raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
-    signature = inspect.signature(handler)
-    takes_message = payload is not None and _takes(signature, 2)
-    if not takes_message and not _takes(signature, 1):
-        wanted = "the message" if payload is None else "the payload, or the payload and the message"
-        raise TypeError(f"{handler!r} cannot be called with {wanted}")
+    takes_message = False
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:  # written in C, with nothing to tell
+        pass
+    else:
+        takes_message = payload is not None and _wants_message(signature)
+        if not _takes(signature, 2 if takes_message else 1):
+            wanted = (
+                "the message" if payload is None else "the payload, or the payload and the message"
+            )
+            raise TypeError(f"{_called(handler)} cannot be called with {wanted}")
     try:
         answer = get_type_hints(handler).get("return")
-    except (NameError, TypeError):  # hints for people only
+    except (AttributeError, NameError, TypeError):  # hints for people only
         answer = None
     return Route(handler, payload, takes_message, answer)
+
+
+def _is_payload(what: object) -> bool:
+    return isinstance(what, type) and issubclass(what, Payload)
+
+
+def _wants_message(signature: inspect.Signature) -> bool:
+    """Whether a handler has a second argument that is meant for the message.
+
+    One with a default, or ``*more``, may be meant for something else.
+    """
+    second = [*signature.parameters.values()][1:2]
+    return not _takes(signature, 1) or (bool(second) and second[0].name == "message")
 
 
 def _takes(signature: inspect.Signature, count: int) -> bool:
@@ -198,6 +225,14 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _called(what: object) -> str:
+    """How the program calls a class or a function."""
+    if what is None:
+        return "a message without a type"
+    name = getattr(what, "__qualname__", None)
+    return repr(what) if name is None else f"{getattr(what, '__module__', '')}.{name}"
 
 
 def _wrapped(middleware: Middleware, call: Next) -> Next:
