@@ -167,17 +167,19 @@ class Connection:
         """Whether calls can be made. False for ever once False."""
         return not self._ended
 
-    def root(self, interface: type[I]) -> I:
+    def root(self, interface: Callable[..., I]) -> I:
         """A proxy for the root object of the other side.
 
         Args:
-            interface: what of it can be called: a protocol class.
+            interface: what of it can be called: a protocol class. Its type is not given as
+                ``type[I]``, for which mypy takes no protocol class.
 
         Raises:
             AuthenticationError: the other side does not know the credentials.
             PortError: as :meth:`portkit.Port.request`.
         """
-        described = interface_of(interface)
+        protocol = cast("type[Any]", interface)
+        described = interface_of(protocol)
         root = self._root
         if root is None:
             if self._door is None:
@@ -191,7 +193,7 @@ class Connection:
                 raise InvalidPayloadError(f"{self._door!r} serves no object: {reply!r}")
             root = self._root = reply.ports[0]
             root.add_invalidation_handler(_Died(self), loop=self.loop)
-        return cast("I", self._proxy(root, interface))
+        return cast("I", self._proxy(root, protocol))
 
     # Calls to the other side.
 
