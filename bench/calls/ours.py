@@ -2,14 +2,68 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
 
-from bench.calls.work import Client
+from bench.calls import payloads
+from bench.calls.payloads import Order
+from bench.calls.work import ORDER, Bell, Client, Work
+from bench.ipc import ours as raw
 from bench.ipc.address import Address, Network
 from bench.ipc.server import Control
-from bench.optional import optional
+from portkit import RunLoop
+from portkit.remote import Connection, oneway
 
-remote = optional("portkit.remote")
+
+class Ringing(Protocol):
+    """What is called back."""
+
+    def ring(self, number: int) -> int:
+        """As :meth:`Bell.ring`."""
+        ...
+
+
+class Working(Protocol):
+    """What is served: see :class:`Work`."""
+
+    def add(self, left: int, right: int) -> int:
+        """As there."""
+        ...
+
+    def echo(self, data: bytes) -> bytes:
+        """As there."""
+        ...
+
+    def settle(self, order: Order) -> float:
+        """As there."""
+        ...
+
+    def numbers(self, count: int) -> Iterator[int]:
+        """As there."""
+        ...
+
+    def listen(self, bell: Ringing) -> None:
+        """As there."""
+        ...
+
+    def ring(self, number: int) -> int:
+        """As there."""
+        ...
+
+    @oneway
+    def note(self, data: bytes) -> None:
+        """As there."""
+        ...
+
+
+class _Work(Work):
+    """A structure comes as the model it was."""
+
+    def settle(self, order: Any) -> float:
+        """What the lines come to."""
+        return payloads.total(order)
 
 
 def title(_: Network) -> str:
@@ -17,21 +71,42 @@ def title(_: Network) -> str:
     return "portkit"
 
 
-def missing(_: Network) -> str:
+def missing(network: Network) -> str:
     """Why it cannot be measured, or ""."""
-    return "" if remote else "not part of this version"
+    return raw.missing(network)
 
 
-def serve(_: Address, __: Control) -> None:
+def serve(address: Address, control: Control) -> None:
     """Serve everybody."""
-    raise NotImplementedError
+    loop = RunLoop.current()
+    port = raw.port_class(address.network)(address.of_socket)
+    with Connection.serve(port, _Work(control), Working):
+        control.ready(stop=partial(loop.perform, loop.stop))
+        loop.run()
 
 
-def connect(_: Address) -> AbstractContextManager[Client]:
+@contextmanager
+def _root(address: Address) -> Iterator[Working]:
+    with raw.remote(address) as port, Connection.to(port) as connection:
+        yield connection.root(Working)
+
+
+def _client(root: Working) -> Client:
+    return Client(
+        root.add, root.echo, root.settle, root.numbers, root.ring, root.note, Order(**ORDER)
+    )
+
+
+@contextmanager
+def connect(address: Address) -> Iterator[Client]:
     """A proxy of the root object."""
-    raise NotImplementedError
+    with _root(address) as root:
+        yield _client(root)
 
 
-def connect_listening(_: Address) -> AbstractContextManager[Client]:
-    """As :func:`connect`, with an object that is called back."""
-    raise NotImplementedError
+@contextmanager
+def connect_listening(address: Address) -> Iterator[Client]:
+    """As :func:`connect`; who waits for an answer serves what is called back meanwhile."""
+    with _root(address) as root:
+        root.listen(Bell())
+        yield _client(root)

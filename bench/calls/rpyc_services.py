@@ -121,7 +121,8 @@ def _one_way(connection: Any, note: Any) -> Callable[[bytes], object]:
     def note_one_way(data: bytes) -> None:
         call(data)
         if next(turns) == 0:
-            connection.poll_all()
+            while connection.poll():
+                pass
 
     return note_one_way
 

@@ -38,6 +38,9 @@ def first_use() -> None:
             pass
 
 
+_SPAWNING = ("process-", "hosts-", "calls-")
+
+
 def _tested() -> list[Benchmark]:
     """All, but of what differs in an address alone only what runs code that nothing else does."""
     own = {"hosts-64MiB", "hosts-crowd-1", "hosts-crowd-5000"}
@@ -55,7 +58,7 @@ def _one_of_us(benchmark: Benchmark) -> Benchmark:
 
 @pytest.mark.parametrize("benchmark", _tested(), ids=lambda benchmark: benchmark.name)
 def test_every_contender_gives_every_figure(benchmark: Benchmark) -> None:
-    if benchmark.name.startswith(("process-", "hosts-", "calls-")):  # each sampling spawns: once is enough
+    if benchmark.name.startswith(_SPAWNING):  # at each sampling: once is enough
         benchmark = dataclasses.replace(benchmark, pinnings=benchmark.pinnings[-1:])
     for result in suite.run(benchmark, repeats=1, size=min(3, benchmark.quick_size)):
         for row in result.rows:
