@@ -7,10 +7,10 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Self
 
 from portkit._arguments import check_kind, check_timeout
-from portkit.errors import InvalidPortError
+from portkit.errors import InvalidPayloadError, InvalidPortError
 from portkit.notifications.center import NotificationCenter
 from portkit.notifications.notification import Notification, RemoteNotification
-from portkit.notifications.posted import is_travelling, posted, travelling
+from portkit.notifications.posted import is_travelling, posted, refusal, travelling
 from portkit.port import Port
 from portkit.runloop.loop import RunLoop
 
@@ -51,7 +51,7 @@ class Forwarding:
     @property
     def is_valid(self) -> bool:
         """Whether notifications are still forwarded. False for ever once False."""
-        return self._observation.is_valid
+        return self._observation.is_valid and self._port.is_valid
 
     def remove(self) -> None:
         """Forward nothing more. Any thread; idempotent."""
@@ -62,8 +62,11 @@ class Forwarding:
             return  # from another process, which may have this one's forwarded to it
         if not is_travelling(notification.name, self._names):
             return
+        payload = posted(notification)
         try:
-            self._port.send(posted(notification), timeout=self._timeout)
+            self._port.send(payload, timeout=self._timeout)
+        except InvalidPayloadError as error:  # it is too long, say
+            raise refusal(notification, error) from None
         except InvalidPortError:
             self.remove()
 

@@ -44,9 +44,14 @@ def posted(notification: Notification) -> Posted:
     except ValidationError as error:
         fault = explain(error)
     # Not in the except clause: the error that it would hold quotes the values.
-    raise InvalidPayloadError(
-        f"the notification {notification.name[:LONGEST_NAME]!r} cannot go to another process, for "
-        f"which its user_info must be plain JSON: {fault}"
+    raise refusal(notification, fault)
+
+
+def refusal(notification: Notification, fault: object) -> InvalidPayloadError:
+    """The error that says why a notification stays."""
+    return InvalidPayloadError(
+        f"the notification {notification.name[:LONGEST_NAME]!r} cannot go to another process: that "
+        f"takes plain JSON, up to {LARGEST} bytes ({fault})"
     )
 
 
