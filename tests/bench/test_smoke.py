@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from bench import __main__ as command
 from bench import hosts, markdown, report, suite
+from bench.calls import ours as remote
 from bench.calls import tables as calls
 from bench.ipc import zenoh_sessions
 from bench.ipc.address import Network
@@ -28,7 +29,10 @@ from bench.model import Benchmark, Contender, Figure, Result, Row
 
 @pytest.fixture(scope="module", autouse=True)
 def first_use() -> None:
-    """What nng and zenoh open when they are first used, they keep: it must be there before."""
+    """What nng and zenoh open when they are first used, they keep: it must be there before.
+
+    So does the main thread's loop with what it needs for a mode in which it waits.
+    """
     if pynng is not None:
         with pynng.Pair0(listen="inproc://bench"), pynng.Pair0(dial="inproc://bench"):
             pass
@@ -36,6 +40,8 @@ def first_use() -> None:
         network: Network = "tcp" if missing_certificates else "tls"
         with Way(zenoh_sessions.serve_calls, zenoh_sessions.call, network=network).open():
             pass
+    with Way(remote.serve, remote.connect_listening).open() as (client, _):
+        assert client.ring(1) == 2
 
 
 _SPAWNING = ("process-", "hosts-", "calls-")
