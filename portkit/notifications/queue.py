@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from enum import STRICT, IntEnum, IntFlag
 from threading import get_ident
 from typing import Any, NamedTuple
 
-from portkit import _thread
+from portkit import _fork, _thread
 from portkit._context import detached
 from portkit._report import report
 from portkit.errors import LoopEndedError, PortError, WrongThreadError
@@ -77,6 +79,7 @@ class NotificationQueue:
         self._drains: dict[tuple[str, ...], _Drain] = {}
         self._watcher: IdleWatcher | None = None
         self._watched: set[str] = set()
+        _queues.add(self)
 
     @classmethod
     def default(cls) -> NotificationQueue:
@@ -301,3 +304,15 @@ class _Drain(Block):
 
 
 _default: ThreadData[NotificationQueue] = ThreadData()
+_queues: weakref.WeakSet[NotificationQueue] = weakref.WeakSet()
+
+
+def _process_ends() -> None:
+    """The main thread has no end of its own at which its loop would tell of it."""
+    for queue in list(_queues):
+        loop = queue._loop
+        if loop._is_main and loop._generation == _fork.generation:
+            queue._ended(LoopEndedError("the main thread's run loop has ended with the process"))
+
+
+atexit.register(_process_ends)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -532,6 +534,18 @@ class TestTheEndOfTheThread:
         run_on_thread(lambda: NotificationQueue.default().enqueue("a", style))
         (error,) = reports.take()
         assert isinstance(error, LoopEndedError)
+
+    def test_of_the_main_thread(self) -> None:
+        """At the end of the process."""
+        code = (
+            "from portkit import NotificationQueue, PostingStyle\n"
+            "NotificationQueue.default().enqueue('later', PostingStyle.WHEN_IDLE)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert "1 queued notifications were never posted" in done.stderr
+        assert "'later'" in done.stderr
 
     def test_goes_without_a_word_if_nothing_is_queued(self) -> None:
         def body() -> None:
