@@ -276,7 +276,8 @@ class Connection:
             data = method.arguments.encode(given, leaving)
         except InvalidPayloadError as error:
             raise InvalidPayloadError(f"{method.full_name}: {error}") from None
-        return (f"{method.name} {depth}".encode(), data, *leaving)
+        # Head and arguments are one component: a message of one takes the short way onto a link.
+        return (b"%b %d\n%b" % (method.head, depth, data), *leaving)
 
     def _result(self, method: Method, reply: PortMessage) -> Any:
         if reply.msgid == Kind.FAILURE:

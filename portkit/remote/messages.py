@@ -3,7 +3,8 @@
 ========  ======================================================================================
 HELLO     to a port that is served: a :class:`Greeting`, and the port that ends with the caller;
           the answer is the port of the root object
-CALL      to an object's port: ``method depth``, the arguments, components that these name
+CALL      to an object's port: ``method depth``, a line feed and the arguments; components that
+          these name
 NEXT      to a stream's port: how many items are wanted
 RESULT    an answer: the result, and components that it names
 FAILURE   an answer: a :class:`portkit.remote.failure.Failure`

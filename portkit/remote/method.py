@@ -73,6 +73,7 @@ class Method:
 
     Attributes:
         name: its own.
+        head: that, as it stands in a call.
         full_name: with that of the interface.
         is_oneway: a call is not answered.
         is_async: a call is awaited.
@@ -88,6 +89,7 @@ class Method:
         from portkit.remote.annotations import remote_type  # noqa: PLC0415 - types name methods' own
 
         self.name: str = function.__name__
+        self.head: bytes = self.name.encode()
         self.full_name: str = f"{protocol.__name__}.{function.__name__}"
         hints = self._hints(function)
         signature = inspect.signature(function)
@@ -143,6 +145,8 @@ class Method:
                 f"not {len(args)}"
             )
         given = dict(zip(self._positional, args, strict=False))
+        if not kwargs:
+            return given
         twice = given.keys() & kwargs.keys()
         if twice:
             raise TypeError(f"{self.full_name} got several values for {', '.join(sorted(twice))}")
@@ -151,6 +155,8 @@ class Method:
 
     def call(self, target: object, given: dict[str, Any]) -> Any:
         """Call it on the object that has it."""
+        if not self._only_positional:
+            return getattr(target, self.name)(**given)
         args = [given.pop(name) for name in self._only_positional if name in given]
         return getattr(target, self.name)(*args, **given)
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from portkit.remote.method import Method
     from portkit.runloop.loop import RunLoop
 
+_LONGEST_HEAD = 1024
+"""Bytes that are looked at for a method's name."""
+_PLAIN = frozenset({type(None), bool, bytes, dict, float, int, list, str, tuple})
+"""What is not awaited, told quickly."""
 _MOST_DIGITS = 4
 """Digits of a depth that is looked at."""
 
@@ -55,7 +59,7 @@ class ObjectServer:
         before = set_current(Call(connection, message.sender, depth))
         try:
             result = method.call(self.target, given)
-            if inspect.isawaitable(result):
+            if type(result) not in _PLAIN and inspect.isawaitable(result):
                 return connection.answer_later(message, self._await(message, method, result))
             return self._answer(method, result)
         except Exception as error:
@@ -75,12 +79,11 @@ class ObjectServer:
 
     def _read(self, message: PortMessage) -> tuple[Method, dict[str, Any], int]:
         components = message.components
-        if message.msgid != Kind.CALL or len(components) < 2:
+        data = components[0] if components else None
+        if message.msgid != Kind.CALL or not isinstance(data, bytes | memoryview):
             raise InvalidPayloadError(f"a {self.interface.name} takes calls, not {message!r}")
-        head, data = components[:2]
-        if not isinstance(head, bytes) or not isinstance(data, bytes | memoryview):
-            raise InvalidPayloadError("a call begins with its method and its arguments")
-        name, _, digits = head.decode("utf-8", "replace").partition(" ")
+        head, _, arguments = bytes(data).partition(b"\n")
+        name, _, digits = head[:_LONGEST_HEAD].decode("utf-8", "replace").partition(" ")
         method = self.interface.methods.get(name)
         if method is None:
             raise InvalidPayloadError(
@@ -92,8 +95,8 @@ class ObjectServer:
         depth = int(digits)
         self._connection.check_depth(depth, method)
         try:
-            coming = Coming.by(self._connection, components[1:])
-            given = method.arguments.decode(data, coming)
+            coming = Coming.by(self._connection, components)
+            given = method.arguments.decode(arguments, coming)
         except InvalidPayloadError as error:
             raise InvalidPayloadError(f"{method.full_name}: {error}") from None
         return method, given, depth
