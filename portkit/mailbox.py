@@ -46,6 +46,11 @@ class Room(Protocol):
         """What news of room comes in by, or None within the process."""
         ...
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is nothing to wait for but room."""
+        ...
+
     def connecting(self, waiter: Waiter) -> Callable[[], bool] | None:
         """What to wait for before anything can be sent, or None.
 
@@ -245,6 +250,11 @@ class Mailbox:
     def reading(self) -> None:
         """None: who makes room rings."""
         return None
+
+    @property
+    def is_connected(self) -> bool:
+        """True."""
+        return True
 
     def connecting(self, waiter: Waiter) -> None:
         """None: whoever has the mailbox is connected."""

@@ -57,6 +57,11 @@ class LocalRight:
 
     # As portkit.mailbox.Room.
 
+    @property
+    def is_connected(self) -> bool:
+        """True."""
+        return True
+
     def connecting(self, waiter: Waiter) -> None:
         """None: the port is here."""
 

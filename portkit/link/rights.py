@@ -122,6 +122,11 @@ class Import:
 
     # As portkit.mailbox.Room.
 
+    @property
+    def is_connected(self) -> bool:
+        """True."""
+        return True
+
     def connecting(self, waiter: Waiter) -> None:
         """None: there is a connection."""
 

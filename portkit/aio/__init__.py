@@ -1,0 +1,26 @@
+"""Ports in asyncio and trio, through anyio: receive, send, ask and serve without blocking the loop.
+
+It needs the extra ``aio``. All functions are to be awaited in a task of either; what they have in
+common with the blocking ones, parameters, errors and time-outs, is the same.
+"""
+
+from __future__ import annotations
+
+try:
+    import anyio as _anyio  # noqa: F401 - only to say what is missing
+except ImportError as error:
+    raise ImportError("portkit.aio needs anyio: install portkit[aio]") from error
+
+from portkit.aio.receiving import Receiving, receiving
+from portkit.aio.requesting import request
+from portkit.aio.sending import send, send_many
+from portkit.aio.serving import serve
+
+__all__ = [
+    "Receiving",
+    "receiving",
+    "request",
+    "send",
+    "send_many",
+    "serve",
+]

@@ -1,0 +1,130 @@
+"""Delegates that may be asynchronous: each message has a task of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from portkit import hooks
+from portkit._report import report
+from portkit.aio.bell import Bell, current_bell
+from portkit.aio.receiving import receiving
+from portkit.message import PortMessage
+from portkit.port import Port, ReplyPort
+
+if TYPE_CHECKING:
+    from portkit.runloop.loop import RunLoop
+
+
+async def serve(port: Port, delegate: Any, *, limit: int = 64) -> None:
+    """Handle the messages of a port, several at a time, until it is invalidated.
+
+    The delegate is called with each message in a task of its own; what it returns, once that is
+    awaited if need be, answers a request. If it raises, the requester gets ``ReplyDroppedError``,
+    and the error is reported, as of any delegate. If the requester gives up, by a time-out, by
+    cancelling or by its end, the task is cancelled.
+
+    Where ``serve`` is cancelled, so are all tasks; their requests are dropped, and the port is left
+    with what is unread. When the port is invalidated, those under way come to their end first.
+
+    Args:
+        port: a local one, that nobody else serves.
+        delegate: a callable, ``async`` or not, a :class:`portkit.typed.Router`, or an object with
+            ``handle_port_message(message)``.
+        limit: messages that are handled at the same time; more stay in the port's queue.
+
+    Raises:
+        InvalidPortError: the port was invalid already (-3).
+        PortError: another consumer serves the port, or it only sends.
+        TypeError, ValueError: an argument is wrong.
+    """
+    call = getattr(delegate, "handle_port_message", delegate)
+    if not callable(call):
+        raise TypeError(
+            f"{type(delegate).__name__} cannot be a delegate: it is not callable and has no "
+            "handle_port_message(message)"
+        )
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"limit must be an int, not {type(limit).__name__}")
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    free = anyio.Semaphore(limit)
+    handle = partial(_handle, current_bell(), port, call, free)
+    async with receiving(port) as messages, anyio.create_task_group() as tasks:
+        while True:
+            await free.acquire()
+            try:
+                message = await messages.take()
+            except StopAsyncIteration:
+                break
+            tasks.start_soon(handle, message)
+            del message  # the task's alone
+
+
+async def _handle(
+    bell: Bell,
+    port: Port,
+    call: Callable[[PortMessage], Any],
+    free: anyio.Semaphore,
+    message: PortMessage,
+) -> None:
+    try:
+        with anyio.CancelScope() as scope:
+            right = message.send_port if isinstance(message.send_port, ReplyPort) else None
+            if right is not None:
+                right._watch(_Canceller(bell, scope))
+            if right is None or not right.is_abandoned:
+                await _deliver(port, call, message, right)
+                bell.flush_soon()
+    finally:
+        free.release()
+
+
+async def _deliver(
+    port: Port, call: Callable[[PortMessage], Any], message: PortMessage, right: ReplyPort | None
+) -> None:
+    """As ``LocalPort.deliver``, with the result awaited."""
+    try:
+        if hooks.installed:
+            with hooks.Delivering(port, message):
+                await _answer(call, message, right)
+        else:
+            await _answer(call, message, right)
+    except Exception as error:
+        message.drop()
+        report("a port's delegate raised", error, port)
+    except BaseException:  # such as being cancelled
+        message.drop()
+        raise
+
+
+async def _answer(
+    call: Callable[[PortMessage], Any], message: PortMessage, right: ReplyPort | None
+) -> None:
+    result = call(message)
+    if isawaitable(result):
+        result = await result
+    if right is not None and (result is not None or not (right.used or right.deferred)):
+        right.answer(result)
+
+
+class _Canceller:
+    """Cancels a task whose requester gave up; see :class:`portkit.port.AbandonHandler`."""
+
+    __slots__ = ("_bell", "_scope")
+
+    def __init__(self, bell: Bell, scope: anyio.CancelScope) -> None:
+        self._bell = bell
+        self._scope = scope
+
+    def notify(self, port: Port) -> None:
+        """The requester gave up, as any thread found out."""
+        self._bell.call(self._scope.cancel)
+
+    def perform(self, port: Port, otherwise: RunLoop | None) -> None:
+        """The same, over a link."""
+        self._bell.call(self._scope.cancel)
