@@ -7,7 +7,7 @@ from typing import Any
 
 from portkit.hooks import Delivering
 from portkit.message import Envelope, arrived, unpacked
-from portkit.port import Port, ReplyPort
+from portkit.port import Port, ReplyPort, check_not_awaitable
 
 
 class HookedDelivery:
@@ -58,3 +58,5 @@ class HookedDelivery:
                 result is not None or not (reply_port.used or reply_port.deferred)
             ):
                 reply_port.answer(result)
+            elif result is not None:
+                check_not_awaitable(result)

@@ -22,7 +22,7 @@ from portkit.errors import (
 )
 from portkit.mailbox import Mailbox, Room
 from portkit.message import Envelope, PortMessage, arrived, unpacked
-from portkit.port import Port, PortHandler, ReplyPort
+from portkit.port import Port, PortHandler, ReplyPort, check_not_awaitable
 
 if TYPE_CHECKING:
     from portkit.runloop.loop import RunLoop
@@ -240,6 +240,8 @@ class LocalPort(Port):
                     reply_port.answer(result)
                 elif not (reply_port.used or reply_port.deferred):
                     reply_port.answer(None)
+            elif result is not None:
+                check_not_awaitable(result)
         except BaseException as error:
             if begun or (hooked is not None and hooked.begun):
                 if type(reply_port) is ReplyPort:

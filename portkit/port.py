@@ -525,6 +525,7 @@ class ReplyPort(Port):
             else:
                 self.send(b"" if result is None else result)
         except TypeError as error:
+            check_not_awaitable(result)
             raise TypeError(f"what the delegate returned is no answer: {error}") from error
 
     def fail(self, error: PortError) -> None:
@@ -601,6 +602,22 @@ class ReplyPort(Port):
 
     def __repr__(self) -> str:
         return f"<ReplyPort {'used' if self.used else 'open'}>"
+
+
+def check_not_awaitable(result: object) -> None:
+    """Raise where a delegate that nobody awaits returned something to be awaited.
+
+    Raises:
+        TypeError: it did; the error says where such a delegate belongs.
+    """
+    if hasattr(result, "__await__"):
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()  # a coroutine, which else would complain that it was never awaited
+        raise TypeError(
+            "the delegate is asynchronous, and here nobody awaits what it returned: serve the port "
+            "with portkit.aio.serve"
+        )
 
 
 def _tell(ref: weakref.ref[ReplyPort], _: None, otherwise: RunLoop | None) -> None:

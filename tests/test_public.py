@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import portkit
+import portkit.aio
 import portkit.notifications
 import portkit.runloop
 
@@ -107,6 +108,8 @@ RUNLOOP = [
     "Timer",
 ]
 
+AIO = ["Receiving", "receiving", "request", "send", "send_many", "serve"]
+
 WAITS_FOR_EVER = {"RunLoop.run"}
 """What may wait without end by default: a loop's run is meant to."""
 
@@ -155,6 +158,7 @@ def timeouts(fn: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def test_names() -> None:
+    assert portkit.aio.__all__ == AIO
     assert portkit.__all__ == PORTKIT
     assert portkit.notifications.__all__ == NOTIFICATIONS
     assert portkit.runloop.__all__ == RUNLOOP

@@ -27,6 +27,7 @@ class Receiving:
         self._port = port
         self._bell: Bell | None = None
         self._waker: Waker | None = None
+        self._is_entered = False
         self._is_waiting = False
         self._taken = 0
 
@@ -51,6 +52,14 @@ class Receiving:
         waker = self._waker or self._begin()
         if self._is_waiting:
             raise PortError("another task waits for this port's next message; it has one consumer")
+        try:
+            return await self._take(waker)
+        except BaseException:  # cancelled: the loop is left, and its traceback may keep this alive
+            if not self._is_entered:
+                self.close()
+            raise
+
+    async def _take(self, waker: Waker) -> PortMessage:
         await self._checkpoint()
         mailbox = self._port._mailbox
         while True:
@@ -100,6 +109,7 @@ class Receiving:
     async def __aenter__(self) -> Self:
         if self._waker is None:
             self._begin()
+        self._is_entered = True
         return self
 
     async def __aexit__(
@@ -108,6 +118,7 @@ class Receiving:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_entered = False
         self.close()
 
     def __del__(self) -> None:

@@ -52,7 +52,7 @@ async def serve(port: Port, delegate: Any, *, limit: int = 64) -> None:
         raise TypeError(f"limit must be an int, not {type(limit).__name__}")
     if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
-    free = anyio.Semaphore(limit)
+    free = anyio.Semaphore(limit, fast_acquire=True)
     handle = partial(_handle, current_bell(), port, call, free)
     async with receiving(port) as messages, anyio.create_task_group() as tasks:
         while True:
