@@ -186,7 +186,7 @@ class Port(ComponentObject, ABC):
             TypeError, ValueError: a message is wrong, or addressed to another port; nothing was
                 sent.
         """
-        if isinstance(messages, bytes | PortMessage | ComponentObject):
+        if isinstance(messages, bytes | PortMessage | ComponentObject | Body):
             raise TypeError("send_many takes an iterable of messages; for one message use send")
         if timeout is not None:
             check_timeout(timeout)
@@ -304,6 +304,8 @@ class Port(ComponentObject, ABC):
             check_envelope(msgid, None)
         check_timeout(send_timeout)
         check_timeout(reply_timeout)
+        if reply is not None and not (isinstance(reply, type) and issubclass(reply, Body)):
+            raise TypeError(f"reply must be a Payload class, not {reply!r}")
         if type(components) is bytes:
             packed: Packed = (components,)
         else:
