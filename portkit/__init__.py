@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         NotificationQueue,
         PostingStyle,
     )
+    from portkit.statistics import stats
     from portkit.workers import Restart, Session, Worker, WorkerGroup
     from portkit_transports.mach import MachPort
     from portkit_transports.message import MessagePort
@@ -135,6 +136,7 @@ __all__ = [
     "connect_port",
     "open_port",
     "remove_hook",
+    "stats",
 ]
 
 
@@ -151,6 +153,7 @@ _LATE = {
     "Session": "portkit.workers",
     "Worker": "portkit.workers",
     "WorkerGroup": "portkit.workers",
+    "stats": "portkit.statistics",
 }
 """What few programs need, and pydantic, which takes longer to import than all the rest."""
 

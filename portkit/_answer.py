@@ -9,6 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from portkit import _tally
 from portkit._wakeup import Reader, Waiter
 from portkit.errors import PortError, ReceiveTimeoutError
 from portkit.message import Envelope
@@ -41,6 +42,11 @@ class Outcome(Protocol):
     holder: Holder | None
 
     @property
+    def transport(self) -> str:
+        """That which the answer takes."""
+        ...
+
+    @property
     def done(self) -> bool:
         """Whether it is settled, or nobody waits any more."""
         ...
@@ -71,6 +77,11 @@ class Answer:
         self._waiter = waiter
         self.holder: Holder | None = None
         self._outcomes: list[Envelope | PortError] = []
+
+    @property
+    def transport(self) -> str:
+        """None that needs a link."""
+        return "mach"
 
     @property
     def outcome(self) -> Envelope | PortError | None:
@@ -129,7 +140,8 @@ class Answer:
 
     def abandon(self) -> None:
         """Give up waiting: what is answered from now on goes nowhere, and its holder is told."""
-        self.settle(ABANDONED)
+        if self.settle(ABANDONED):
+            _tally.requests_given_up.add()
         if self.holder is not None and self.abandoned:
             tell(self.holder, None)
 
@@ -143,11 +155,11 @@ class Answer:
             PortError: the outcome is an error.
         """
         if not self._outcomes:
-            self.settle(
-                ReceiveTimeoutError(
-                    f"no answer within {timeout} s: raise reply_timeout=, or look at the receiver"
-                )
+            late = ReceiveTimeoutError(
+                f"no answer within {timeout} s: raise reply_timeout=, or look at the receiver"
             )
+            if self.settle(late):
+                _tally.requests_given_up.add()
         outcome = self._outcomes[0]
         if isinstance(outcome, tuple):
             return outcome

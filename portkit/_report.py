@@ -8,7 +8,7 @@ from threading import get_ident
 from time import time
 from typing import Any, TypedDict
 
-from portkit import _thread
+from portkit import _tally, _thread
 
 logger = logging.getLogger("portkit")
 
@@ -57,4 +57,5 @@ def report(message: str, exception: BaseException | None, source: Any) -> None:
     if loop is not None:
         loop._report(message, exception, source)
     else:
+        _tally.errors_reported.add()
         log({"message": message, "exception": exception, "source": source})

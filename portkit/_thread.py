@@ -68,6 +68,7 @@ class ThreadState:
                 self._destroy_values()
         finally:
             del _ending[self.ident]
+            _states.discard(self)
             self.waiter.close()
 
     def _destroy_values(self) -> None:
@@ -97,6 +98,8 @@ class _Local(threading.local):
 
 
 _local = _Local()
+_states: set[ThreadState] = set()
+"""Those that have not ended."""
 _ending: dict[int, ThreadState] = {}
 """States whose end is running, by thread: at that moment ``_local`` is already empty."""
 
@@ -126,7 +129,13 @@ def main() -> ThreadState:
             ident = threading.main_thread().ident
             assert ident is not None, "the main thread runs"
             _main = ThreadState(ident)
+            _states.add(_main)
         return _main
+
+
+def states() -> tuple[ThreadState, ...]:
+    """Those of all threads that use portkit now."""
+    return tuple(_states.copy())  # at once, without a lock: others come and go meanwhile
 
 
 def end_current() -> None:
@@ -157,6 +166,7 @@ def _make_current() -> ThreadState:
         _local.state = main()
         return _local.state
     state = ThreadState(ident)
+    _states.add(state)
     _local.state = state
     _local.sentinel = _Sentinel(state)
     return state
@@ -169,6 +179,7 @@ def _after_fork_in_child() -> None:
     _main_lock = threading.Lock()
     _main = None
     _ending.clear()
+    _states.clear()
     _local.__dict__.clear()
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
-from portkit import _fork, _handlers, _thread, hooks
+from portkit import _fork, _handlers, _tally, _thread, hooks
 from portkit._arguments import check_timeout
 from portkit._context import registered
 from portkit._doorbell import Doorbell
@@ -449,6 +449,7 @@ class LocalPort(Port):
         unread = self._mailbox.close()
         if unread is None:
             return
+        _tally.messages_destroyed.add(len(unread))
         for envelope in unread:
             if type(envelope[2]) is ReplyPort:
                 envelope[2].fail(_unread())

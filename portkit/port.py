@@ -21,7 +21,7 @@ from typing import (
     overload,
 )
 
-from portkit import _fork, _thread, hooks
+from portkit import _fork, _tally, _thread, hooks
 from portkit._answer import Answer, Outcome
 from portkit._arguments import check_size, check_timeout
 from portkit._handlers import Handler
@@ -86,6 +86,12 @@ class Port(ComponentObject, ABC):
     def address(self) -> Address | None:
         """The address at which others reach the port, or None."""
         return None
+
+    @property
+    def transport(self) -> str:
+        """The scheme of the transport that its messages go by, such as "mach"; "" if unknown."""
+        address = self.address
+        return "" if address is None else address.scheme
 
     @abstractmethod
     def invalidate(self) -> None:
@@ -315,14 +321,22 @@ class Port(ComponentObject, ABC):
         if reply_mode is not None:
             RunLoop.current()._check_mode(reply_mode)
         self._check_served(reply_mode)
-        if not hooks.installed:
-            message = self._ask(msgid, packed, send_timeout, reply_timeout, reply_mode)
-            return message if reply is None else reply.from_message(message)
-        with hooks.Sending(self, hooks.Kind.REQUEST, msgid, [packed]) as outgoing:
-            packed = outgoing._packed[0]
-            message = self._ask(msgid, packed, send_timeout, reply_timeout, reply_mode)
-            outgoing.answer = message
-            return message if reply is None else reply.from_message(message)
+        if hooks.installed:
+            with hooks.Sending(self, hooks.Kind.REQUEST, msgid, [packed]) as outgoing:
+                packed = outgoing._packed[0]
+                message = self._ask(msgid, packed, send_timeout, reply_timeout, reply_mode)
+                outgoing.answer = message
+                return message if reply is None else reply.from_message(message)
+        answer = Answer(_thread.current().waiter)
+        try:  # as in _ask, without its call
+            self._post((msgid, packed, ReplyPort(answer), None), send_timeout)
+            self._await(answer, reply_timeout, reply_mode)
+            envelope = answer.result(reply_timeout)
+        except BaseException:
+            answer.abandon()
+            raise
+        message = arrived(envelope, None)
+        return message if reply is None else reply.from_message(message)
 
     def _ask(
         self,
@@ -493,6 +507,11 @@ class ReplyPort(Port):
         """True: the waiting requester holds the receive right."""
         return True
 
+    @property
+    def transport(self) -> str:
+        """That of the link which the request came by, else "mach"."""
+        return self._answer.transport
+
     def _post(self, envelope: Envelope, timeout: float | None) -> None:
         if self._generation != _fork.generation:
             raise InvalidPortError("the request came to the process before it was forked")
@@ -590,6 +609,7 @@ class ReplyPort(Port):
 
     def _drop(self, *, keep_deferred: bool = False) -> None:
         if not self.used and not (keep_deferred and self.deferred):
+            _tally.requests_dropped.add()
             self.fail(
                 ReplyDroppedError(
                     "the receiver let the request go without an answer; if its delegate raised, "

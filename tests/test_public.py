@@ -78,6 +78,7 @@ PORTKIT = [
     "connect_port",
     "open_port",
     "remove_hook",
+    "stats",
 ]
 NOTIFICATIONS = [
     "PORT_DID_BECOME_INVALID",

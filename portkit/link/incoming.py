@@ -51,7 +51,7 @@ class Incoming:
 
     Attributes:
         greeted: whether the handshake is over.
-        bytes_read: so far.
+        bytes_read, messages: so far.
     """
 
     __slots__ = (
@@ -67,6 +67,7 @@ class Incoming:
         "_run_target",
         "bytes_read",
         "greeted",
+        "messages",
     )
 
     def __init__(self, link: Link, *, dialled: bool) -> None:
@@ -84,6 +85,7 @@ class Incoming:
         self._run_target = _NONE
         self.greeted: bool = False
         self.bytes_read: int = 0
+        self.messages: int = 0
 
     def read(self, wait: float = 0.0) -> None:
         """Read what is there and pass it on. Nothing where another thread is at it.
@@ -220,6 +222,7 @@ class Incoming:
         if export is None:
             return
         run, self._run, self._run_export, self._run_target = self._run, [], None, _NONE
+        self.messages += len(run)
         try:
             export.receive(run)
         except InvalidPortError:
@@ -231,6 +234,7 @@ class Incoming:
         _refuse(reply_port)
 
     def _on_reply(self, number: int, envelope: Envelope) -> None:
+        self.messages += 1
         reply_port = self._link.table.claim_once(number)
         if reply_port is not None:
             try:

@@ -38,6 +38,16 @@ class Lending:
         self._maps: SegmentMaps | None = None
         self.inline: int = self._settings.out_of_line if enabled else 1 << 62
 
+    @property
+    def lent(self) -> int:
+        """Bytes of memory that the peer can read, in use or not."""
+        return 0 if self._pool is None else self._pool._bytes
+
+    @property
+    def borrowed(self) -> int:
+        """Bytes of the peer's memory that are mapped here."""
+        return 0 if self._maps is None else self._maps._bytes
+
     def allocate(self, size: int) -> memoryview:
         """A buffer in memory that the peer will see; as ``RemotePort.allocate``."""
         if not self._enabled:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from portkit import _fork, _thread
+from portkit import _fork, _tally, _thread
 from portkit._report import logger
 from portkit.errors import BecameInvalidError, PortError, TransportError
 from portkit.link import frames, service
@@ -100,6 +100,7 @@ class Link:
         except BaseException:
             service.leave(self)
             raise
+        _tally.links_opened.add()
         if dialled:
             self.outbox.add(frames.record(Kind.HELLO, node.greeting()))
 
@@ -334,6 +335,7 @@ class Link:
         # As text: whoever keeps the log's records would keep the frames of the error's traceback,
         # and so the connection.
         logger.warning("%r is closed: %s", self, str(error))
+        _tally.links_refused.add()
         if not self.incoming.greeted:
             self.was_refused = type(error) is not TransportError  # which says that it was silent
             with self.lock:
@@ -368,6 +370,7 @@ class Link:
             channel, self.channel = self.channel, None
             self.outbox.close()
             self.notes.clear()
+        _tally.links_closed.add()
         self.service_source.invalidate()
         self.reading.close()
         if channel is not None:

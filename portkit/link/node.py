@@ -88,6 +88,7 @@ class Node:
         find: the local port with an id, or None.
         admits: called with who is at the other end; says why it is refused, or "".
         keeps: whether a link stays that carries no right either way.
+        transport: the scheme of the transport that has it.
 
     Attributes:
         incarnation: 16 bytes drawn at random: which process this is.
@@ -100,8 +101,10 @@ class Node:
         find: Callable[[bytes], LocalPort | None] = lambda _: None,
         admits: Callable[[Sender | None], str] = lambda _: "",
         keeps: Callable[[], bool] = lambda: True,
+        transport: str = "",
     ) -> None:
         self.settings: Settings = settings
+        self.transport: str = transport
         self.incarnation: bytes = secrets.token_bytes(16)
         self._find = find
         self._admits = admits

@@ -64,6 +64,11 @@ class RemoteAnswer:
         link.table.ask(number, self)
 
     @property
+    def transport(self) -> str:
+        """That of the link."""
+        return self._link.node.transport
+
+    @property
     def done(self) -> bool:
         """Whether it was answered, or nobody can be answered any more."""
         return bool(self._outcomes) or self._given_up or self._link.is_closed

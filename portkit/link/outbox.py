@@ -61,6 +61,7 @@ class Outbox:
     Attributes:
         most_parts: large messages that the peer takes at the same time.
         size: bytes that wait here.
+        written: bytes that were written so far.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Outbox:
         "_waiting",
         "most_parts",
         "size",
+        "written",
     )
 
     def __init__(self, channel: Channel) -> None:
@@ -95,6 +97,7 @@ class Outbox:
         self._flushing = False
         self.most_parts: int = 1
         self.size: int = 0
+        self.written: int = 0
 
     def write(
         self, frame: bytes | LongMessage, target: int = 0, descriptors: Sequence[int] = ()
@@ -121,6 +124,7 @@ class Outbox:
                 written = self._open().write(frame, descriptors)
             except BlockingIOError:
                 written = 0
+            self.written += written
             if written == length:
                 return
             if written:
@@ -164,6 +168,7 @@ class Outbox:
                 data, descriptors = self._queue[0]
                 written = self._open().write(data, descriptors)
                 self.size -= written
+                self.written += written
                 self._queued -= written
                 self._ahead -= written
                 if written == len(data):

@@ -135,6 +135,12 @@ class RemotePort(Port):
         """True: the receive right is elsewhere."""
         return True
 
+    @property
+    def transport(self) -> str:
+        """That of the link by which the right came, or of the address."""
+        link: Link | None = getattr(self._right, "link", None)
+        return super().transport if link is None else link.node.transport
+
     def allocate(self, size: int) -> memoryview:
         """A buffer to write into and then send: that copies nothing, at any size.
 

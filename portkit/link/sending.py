@@ -44,15 +44,17 @@ class Sending:
         outbox_limit: bytes that may wait there before senders do.
 
     Attributes:
+        messages: so far.
         room: threads that wait for the outbox to have room.
     """
 
-    __slots__ = ("_link", "_outbox", "_outbox_limit", "room")
+    __slots__ = ("_link", "_outbox", "_outbox_limit", "messages", "room")
 
     def __init__(self, link: Link, outbox: Outbox, outbox_limit: int) -> None:
         self._link = link
         self._outbox = outbox
         self._outbox_limit = outbox_limit
+        self.messages: int = 0
         self.room: deque[Waiter] = deque()
 
     @property
@@ -89,6 +91,7 @@ class Sending:
                             once = self._link.table.expect(reply_port, right.number)
                         right.messages -= 1
                         right.size -= size
+                        self.messages += 1
                         make = simple_message if len(data) <= PART_SIZE else long_message
                         frame = make(_MESSAGE, right.number, msgid, once, data)
                         waiter = _thread.current().waiter
@@ -143,6 +146,7 @@ class Sending:
                 try:
                     right.messages -= len(run)
                     right.size = room
+                    self.messages += len(run)
                     self._outbox.add_run(run, number)
                     self._link.flush()
                 except BaseException as error:
@@ -226,6 +230,7 @@ class Sending:
                 )
                 right.messages -= 1
                 right.size -= size
+                self.messages += 1
                 self._link.write(frame, right.number, descriptors)
             except BaseException as error:
                 self._link.check_in_step(error)
@@ -248,6 +253,7 @@ class Sending:
                 if not self._link.is_closed:
                     if self._link.notes:
                         self._link.settle_notes()
+                    self.messages += 1
                     make = simple_message if len(data) <= PART_SIZE else long_message
                     frame = make(_REPLY, number, msgid, 0, data)
                     waiter = _thread.current().waiter
@@ -264,6 +270,7 @@ class Sending:
         with self._link.lock:
             if not self._link.is_closed:
                 self._link.settle_notes()
+                self.messages += 1
                 frame, descriptors = encode(self._link, _REPLY, number, msgid, 0, prepared)
                 self._link.write_quietly(frame, descriptors)
 

@@ -208,6 +208,12 @@ def leave(client: Hashable) -> None:
     service.end()
 
 
+def clients() -> tuple[Hashable, ...]:
+    """Who has the service thread now. Takes no lock."""
+    service = _service
+    return () if service is None else tuple(service.clients.copy())
+
+
 def call(fn: Callable[[], object]) -> None:
     """Have the service thread call ``fn``; nothing where there is none. Takes no lock."""
     service = _service

@@ -164,6 +164,26 @@ class RightsTable:
             return right
 
     @property
+    def imports(self) -> int:
+        """How many rights this side has to ports of the peer's."""
+        return len(self._imports)
+
+    @property
+    def requests_sent(self) -> int:
+        """How many requests this side has made, and rights to answer once it has handed out."""
+        return self._last_once
+
+    @property
+    def requests_received(self) -> int:
+        """The same of the peer, by the numbers that it gave them."""
+        return self._last_asked
+
+    @property
+    def requests_open(self) -> int:
+        """How many of this side's the peer has not settled."""
+        return len(self._once)
+
+    @property
     def is_empty(self) -> bool:
         """Whether neither side has a right of the other's, nor waits for its answer."""
         return not (self.exports or self._imports or self._once)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import Lock, Thread, get_ident
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from portkit import _fork, _report, _thread, clock
+from portkit import _fork, _report, _tally, _thread, clock
 from portkit._arguments import check_callable, check_kind, check_timeout
 from portkit._context import bound
 from portkit.errors import LoopEndedError, PortError, WrongThreadError
@@ -531,6 +531,7 @@ class RunLoop:
             "exception": exception,
             "source": source,
         }
+        _tally.errors_reported.add()
         handler = self.exception_handler
         if handler is None:
             _report.log(context)

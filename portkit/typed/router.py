@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeAlias, TypeVar, get_type_hints
 
+from portkit import _tally
 from portkit._report import logger
 from portkit.errors import InvalidPayloadError
 from portkit.message import MAX_MSGID, Body, Contents, PortMessage
@@ -172,6 +173,7 @@ class Router:
 
     def _refuse(self, message: PortMessage, error: InvalidPayloadError) -> None:
         self.invalid += 1
+        _tally.payloads_refused.add()
         asker = message.send_port
         if isinstance(asker, ReplyPort) and not asker.used:
             asker.fail(InvalidPayloadError(str(error)))  # without the message, which it keeps alive

@@ -29,6 +29,11 @@ class MachPort(LocalPort):
 
     __slots__ = ()
 
+    @property
+    def transport(self) -> str:
+        """It is "mach"."""
+        return "mach"
+
 
 class MachTransport:
     """The ``mach:`` scheme."""

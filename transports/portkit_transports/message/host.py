@@ -77,7 +77,7 @@ class Host:
         self.directory: Directory = Directory()
         # A process that is only stopped is not dead, and of the others the kernel tells.
         settings = (settings or Settings())._replace(heartbeat=None)
-        self.node: Node = Node(settings, find=self._find, admits=_refusal)
+        self.node: Node = Node(settings, find=self._find, admits=_refusal, transport="message")
         self._lock = Lock()
         self._dialling = Lock()
         self._listener: Listener | None = None

@@ -55,12 +55,19 @@ class MessagePort(LocalPort):
     @property
     def name(self) -> str | None:
         """The name under which other processes find the port, or None."""
-        return None if self._record is None else self._record.name
+        record = self._record  # which another thread may take away
+        return None if record is None else record.name
+
+    @property
+    def transport(self) -> str:
+        """It is "message"."""
+        return "message"
 
     @property
     def address(self) -> Address | None:
         """``message:NAME``, or None for a port without a name."""
-        return None if self._record is None else Address(scheme="message", target=self._record.name)
+        name = self.name
+        return None if name is None else Address(scheme="message", target=name)
 
     def set_name(self, name: str | None) -> None:
         """Give the port another name, or none (M7).

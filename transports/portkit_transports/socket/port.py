@@ -91,7 +91,7 @@ class SocketPort(LocalPort):
             port = this()
             return port is not None and port.is_valid
 
-        self._node = Node(settings, find=find, keeps=keeps)
+        self._node = Node(settings, find=find, keeps=keeps, transport="socket")
         if socket is None and address is None:
             return
         listening = _bound(address, options) if socket is None else _adopted(socket, options)
@@ -109,6 +109,11 @@ class SocketPort(LocalPort):
             raise
         self._address = Address(scheme="socket", target=f"//{_written(host)}:{number}")
         self._listener = Listener(listening, self._node, self._security)
+
+    @property
+    def transport(self) -> str:
+        """It is "socket"."""
+        return "socket"
 
     @property
     def address(self) -> Address | None:

@@ -393,7 +393,9 @@ _nodes: dict[Settings, Node] = {}
 
 def node_of(settings: Settings) -> Node:
     """This process's side of the links that it dials with those settings."""
-    return _nodes.get(settings) or _nodes.setdefault(settings, Node(settings, keeps=lambda: False))
+    return _nodes.get(settings) or _nodes.setdefault(
+        settings, Node(settings, keeps=lambda: False, transport="socket")
+    )
 
 
 _fork.call_in_child(_nodes.clear)
