@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from threading import RLock
 
 from portkit._report import report
@@ -27,69 +26,57 @@ def check_limit(limit: int) -> int:
 
 
 class Backlog:
-    """First in first out. What there is no room for is counted, and reported.
+    """Says whether there is room for one more; what there is none for is counted, and reported.
 
     Args:
         limit: how many may wait; posters that come at once may go over it by one each.
         owner: named in reports.
 
     Attributes:
-        waiting: what waits.
         lost: how many there was no room for, in all.
     """
 
-    __slots__ = ("_is_losing", "_lock", "_owner", "_reported", "limit", "lost", "waiting")
+    __slots__ = ("_is_losing", "_limit", "_lock", "_owner", "_reported", "lost")
 
     def __init__(self, limit: int, owner: object) -> None:
-        self.limit: int = check_limit(limit)
-        self.waiting: deque[Notification] = deque()
         self.lost: int = 0
+        self._limit = check_limit(limit)
         self._owner = owner
         self._reported = 0
         self._is_losing = False
         self._lock = RLock()  # of a full backlog only; one that a finalizer can take again
 
-    def put(self, notification: Notification) -> bool:
-        """Append it; False where there is no room. Takes no lock where there is."""
-        if len(self.waiting) >= self.limit:
-            self._lose(notification)
-            return False
-        self.waiting.append(notification)
-        return True
-
-    def take(self) -> Notification | None:
-        """The one that has waited longest, or None. For the one thread that tells the observer."""
-        try:
-            notification = self.waiting.popleft()
-        except IndexError:
-            return None
-        if self._is_losing and not self.waiting:
-            with self._lock:
-                self._is_losing = False
-                lost, self._reported = self.lost - self._reported, self.lost
-            report(
-                f"{lost} notifications were not delivered: more than {self.limit} waited for their "
-                "observer, which has now caught up",
-                None,
-                self._owner,
-            )
-        return notification
-
-    def give_up(self, why: str, error: BaseException | None) -> None:
-        """Nobody will take what waits."""
-        count = len(self.waiting)
-        self.waiting.clear()
-        if count:
-            report(f"{count} notifications were never delivered: {why}", error, self._owner)
-
-    def _lose(self, notification: Notification) -> None:
+    def admits(self, notification: Notification, waiting: int) -> bool:
+        """Whether it may wait beside so many others. Takes no lock where it may."""
+        if waiting < self._limit:
+            return True
         with self._lock:
             self.lost += 1
             first, self._is_losing = not self._is_losing, True
         if first:
             report(
                 f"the notification {notification.name!r} is not delivered, and others may not be: "
-                f"{self.limit} wait for their observer, which is too slow (limit= sets how many)",
+                f"{waiting} wait for their observer, which is too slow (limit= sets how many)",
                 None,
                 self._owner,
             )
+        return False
+
+    def emptied(self) -> None:
+        """Nothing waits any more."""
+        if not self._is_losing:
+            return
+        with self._lock:
+            self._is_losing = False
+            lost, self._reported = self.lost - self._reported, self.lost
+        report(
+            f"{lost} notifications were not delivered: more than {self._limit} waited for their "
+            "observer, which has now caught up",
+            None,
+            self._owner,
+        )
+
+    def give_up(self, waiting: int, why: str, error: BaseException | None) -> None:
+        """Nobody will be told of what waits."""
+        if waiting:
+            report(f"{waiting} notifications were never delivered: {why}", error, self._owner)

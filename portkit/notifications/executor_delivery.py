@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from threading import Lock
@@ -20,7 +21,7 @@ _BATCH = 64
 class ExecutorObservation(Observation):
     """An observer that is called by an executor, on one of its threads at a time."""
 
-    __slots__ = ("_backlog", "_executor", "_generation", "_is_busy", "_lock")
+    __slots__ = ("_backlog", "_executor", "_generation", "_is_busy", "_lock", "_waiting")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class ExecutorObservation(Observation):
                 "forward()"
             )
         self._backlog = Backlog(limit, self)
+        self._waiting: deque[Notification] = deque()
         self._executor = executor
         self._generation = _fork.generation
         self._is_busy = False
@@ -51,7 +53,7 @@ class ExecutorObservation(Observation):
     @property
     def pending(self) -> int:
         """How many notifications wait until the executor gets to them."""
-        return len(self._backlog.waiting)
+        return len(self._waiting)
 
     @property
     def lost(self) -> int:
@@ -61,13 +63,14 @@ class ExecutorObservation(Observation):
     def remove(self) -> None:
         """As :meth:`Observation.remove`."""
         super().remove()
-        self._backlog.waiting.clear()
+        self._waiting.clear()
 
     def _tell(self, notification: Notification) -> None:
         if self._generation != _fork.generation:
             self.remove()  # the executor's threads are the parent's
-        if not self._valid or not self._backlog.put(notification):
+        if not (self._valid and self._backlog.admits(notification, len(self._waiting))):
             return
+        self._waiting.append(notification)
         with self._lock:
             if self._is_busy:
                 return
@@ -83,16 +86,9 @@ class ExecutorObservation(Observation):
     def _work(self) -> None:
         """Tell the observer of what waits, and of what comes meanwhile."""
         while True:
-            for _ in range(_BATCH):
-                notification = self._backlog.take()
-                if notification is None:
-                    break
-                try:
-                    self._call(notification)
-                except BaseException as error:  # the executor's thread goes on, and so does this
-                    report("a notification's observer raised", error, self)
+            self._work_off()
             with self._lock:
-                if not self._backlog.waiting:
+                if not self._waiting:
                     self._is_busy = False
                     return
             try:
@@ -101,11 +97,24 @@ class ExecutorObservation(Observation):
                 continue
             return
 
+    def _work_off(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                notification = self._waiting.popleft()
+            except IndexError:
+                return
+            if not self._waiting:
+                self._backlog.emptied()
+            try:
+                self._call(notification)
+            except BaseException as error:  # the executor's thread goes on, and so does this
+                report("a notification's observer raised", error, self)
+
     def _check(self, future: Future[None]) -> None:
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:
             self._end("the executor of their observer did not make the call", error)
 
     def _end(self, why: str, error: BaseException | None) -> None:
-        self._backlog.give_up(why, error)
+        self._backlog.give_up(len(self._waiting), why, error)
         self.remove()

@@ -46,7 +46,11 @@ class Forwarding:
         self._observation = (center or NotificationCenter.default()).add_observer(
             self._send, only, sender, loop=loop, executor=executor
         )
-        port.add_invalidation_handler(self._port_ended)
+        try:
+            port.add_invalidation_handler(self._port_ended)
+        except BaseException:
+            self._observation.remove()
+            raise
 
     @property
     def is_valid(self) -> bool:

@@ -1,9 +1,10 @@
 """Observers that are called on a run loop, whoever posts.
 
 After "Delivering Notifications To Particular Threads" in Apple's Notification Programming Topics
-(semantics 6.3): a list is the truth, what wakes the thread is only the signal, and can fail for no
-full queue. Here the signal is a performed call. Other than there, what is posted on the loop's own
-thread waits in the same list: so there is one order, and nothing is called behind a poster's back.
+(semantics 6.3). There a list is the truth, and what wakes the thread only a signal, which may fail;
+here both are the loop's list of performed calls, which always has room. Other than there, what is
+posted on the loop's own thread waits like the rest: so there is one order, for all observers of the
+loop, and nothing is called behind a poster's back.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class LoopObservation(Observation):
     """An observer that is called on a run loop. Telling it takes no lock."""
 
-    __slots__ = ("_backlog", "_loop", "_modes", "_residents")
+    __slots__ = ("_backlog", "_loop", "_modes", "_residents", "_waiting")
 
     def __init__(
         self,
@@ -46,6 +47,8 @@ class LoopObservation(Observation):
         self._backlog = Backlog(limit, self)
         self._loop = loop
         self._modes = modes
+        # A dict for its order and its atomic operations.
+        self._waiting: dict[_Delivery, None] = {}
         self._residents = _residents_of(loop)
         super().__init__(fn, name, sender, weak=weak, retire=retire)
         self._residents.observations[self] = None
@@ -56,7 +59,7 @@ class LoopObservation(Observation):
     @property
     def pending(self) -> int:
         """How many notifications wait until the loop gets to them."""
-        return len(self._backlog.waiting)
+        return len(self._waiting)
 
     @property
     def lost(self) -> int:
@@ -67,29 +70,48 @@ class LoopObservation(Observation):
         """As :meth:`Observation.remove`."""
         super().remove()
         self._residents.observations.pop(self, None)
-        self._backlog.waiting.clear()
+        while self._waiting:
+            try:
+                delivery, _ = self._waiting.popitem()
+            except KeyError:  # the loop's thread took the last one
+                return
+            if delivery.claim():
+                delivery.release()
 
     def _tell(self, notification: Notification) -> None:
-        if self._valid and self._backlog.put(notification):
+        if self._valid and self._backlog.admits(notification, len(self._waiting)):
+            delivery = _Delivery(self, notification, self._modes)
+            self._waiting[delivery] = None
             try:
-                self._loop._put(_Delivery(self._deliver, (), self._modes), wake=True)
+                self._loop._put(delivery, wake=True)
             except LoopEndedError:
                 self.remove()
 
-    def _deliver(self) -> None:
-        notification = self._backlog.take()
-        if notification is not None:
-            self._call(notification)
+    def _deliver(self, delivery: _Delivery, notification: Notification) -> None:
+        self._waiting.pop(delivery, None)
+        if not self._waiting:
+            self._backlog.emptied()
+        self._call(notification)
 
     def _loop_ended(self, error: LoopEndedError) -> None:
-        self._backlog.give_up("the run loop of their observer has ended", error)
+        count = len(self._waiting)
+        self._backlog.give_up(count, "the run loop of their observer has ended", error)
         self.remove()
 
 
 class _Delivery(Block):
-    """A signal: one more notification waits."""
+    """A notification on its way to an observer."""
 
     __slots__ = ()
+
+    def __init__(
+        self, observation: LoopObservation, notification: Notification, modes: tuple[str, ...]
+    ) -> None:
+        super().__init__(observation._deliver, (notification,), modes)
+
+    def run(self) -> None:
+        """Tell the observer, whose errors are reported."""
+        self.fn(self, *self.args)
 
     def abandon(self, error: LoopEndedError) -> None:
         """The loop has ended: what waited is reported all at once."""

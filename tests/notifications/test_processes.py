@@ -18,6 +18,7 @@ from portkit import (
     MachPort,
     Notification,
     NotificationCenter,
+    PortError,
     PortMessage,
     RunLoop,
     SendTimeoutError,
@@ -246,6 +247,24 @@ class TestWhatCannotBeSent:
             forward(MachPort(), center=center, **options)
         with pytest.raises(TypeError):
             forward(5, center=center)  # type: ignore[arg-type]
+        assert "of 0 observers" in repr(center)
+
+    def test_to_the_sender_of_a_request(self, loop: LoopThread) -> None:
+        """Its port takes one answer, and no notifications."""
+        center = NotificationCenter()
+        errors: list[BaseException] = []
+
+        def subscribe(message: PortMessage) -> None:
+            assert message.send_port is not None
+            try:
+                forward(message.send_port, center=center)
+            except PortError as error:
+                errors.append(error)
+
+        with MachPort(subscribe) as port:
+            loop.loop.add_port(port)
+            port.request(reply_timeout=PATIENCE)
+        assert len(errors) == 1
         assert "of 0 observers" in repr(center)
 
 

@@ -321,3 +321,24 @@ def test_a_loop_that_sleeps_is_woken(center: NotificationCenter) -> None:
     loop.run(PATIENCE)
     poster.join()
     assert observer.names == ["a"]
+
+
+def test_in_order_per_poster_among_the_observers_of_a_loop(center: NotificationCenter) -> None:
+    told: list[tuple[int, int]] = []
+
+    def observe(notification: Notification) -> None:
+        info = notification.user_info or {}
+        told.append((info["poster"], info["number"]))
+
+    def post(poster: int) -> None:
+        for number in range(1000):
+            center.post("ab"[number % 2], user_info={"poster": poster, "number": number})
+
+    with LoopThread() as thread:
+        for name in "ab":
+            center.add_observer(observe, name, loop=thread.loop)
+        for background in [Background(partial(post, poster)) for poster in range(POSTERS)]:
+            background.result()
+        thread.call(lambda: None)  # after all that was posted before
+    for poster in range(POSTERS):
+        assert [number for who, number in told if who == poster] == list(range(1000))
