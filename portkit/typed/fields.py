@@ -9,7 +9,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
 from portkit._field_schema import component_schema, json_schema
-from portkit.message import pack
+from portkit.message import LentBytes, pack
 
 
 def _as_bytes(value: Any) -> bytes:
@@ -18,12 +18,16 @@ def _as_bytes(value: Any) -> bytes:
 
 def _as_view(value: Any) -> memoryview:
     # As when it were sent: copied, but for bytes and for what Port.allocate() gave.
-    if type(value) is memoryview and type(value.obj) is bytes and value.c_contiguous:
+    if type(value) is memoryview and type(value.obj) in _KEPT and value.c_contiguous:
         return value
     component = pack((value,))[0]  # type: ignore[index]
     if not isinstance(component, bytes | memoryview):
         raise TypeError
     return memoryview(component)
+
+
+_KEPT = frozenset({bytes, memoryview, LentBytes})
+"""What exports memory that is not copied: it does not change, or is lent (see message.pack)."""
 
 
 class _Travels:

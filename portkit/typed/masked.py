@@ -36,6 +36,8 @@ def reveal_secrets(
                 f"asterisks: derive {model.__name__} from portkit.typed.Payload"
             )
         serialization["function"] = _revealing(serialization["function"])
+        serialization["when_used"] = "unless-none"
+        serialization.pop("return_schema", None)  # of the asterisks
 
 
 def _nodes(
@@ -73,9 +75,12 @@ def _nodes(
 
 
 def _masks(function: object) -> bool:
-    name = getattr(function, "__name__", "")
-    return getattr(function, "__module__", "") == "pydantic.types" and name.startswith(
-        "_serialize_secret"
+    """Whether that is what pydantic has for its own kinds of secrets."""
+    name = getattr(function, "__qualname__", "").lower()
+    return (
+        getattr(function, "__module__", "") == "pydantic.types"
+        and "secret" in name
+        and "serialize" in name.rpartition(".")[2]
     )
 
 
