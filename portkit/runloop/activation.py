@@ -92,8 +92,8 @@ def run(loop: RunLoop, activation: Activation) -> RunResult:
         loop._activation = activation
         loop._ignoring = False
         try:
-            if outer is None and loop._is_main:
-                _catch_signals(loop)
+            if outer is None and loop._is_main and loop._stepped is None:
+                catch_signals(loop)
             _observe(loop, activation.mode, _ENTRY)
             result = _run_passes(loop, activation)
             loop._check_fork()  # a callback may have forked, and returned in the child
@@ -111,9 +111,8 @@ def run(loop: RunLoop, activation: Activation) -> RunResult:
                 loop._woken = True
             if activation.awaited is not None and activation.stopped:
                 outer.stopped = True
-        elif loop._catches_signals:
-            loop._catches_signals = False
-            signal.set_wakeup_fd(-1)
+        elif loop._catches_signals and loop._stepped is None:
+            leave_signals(loop)
         if loop._stepped is not None:
             if activation.took_wake:
                 loop._woken = True
@@ -429,7 +428,7 @@ def _fire_descriptors(
     return fired
 
 
-def _catch_signals(loop: RunLoop) -> None:
+def catch_signals(loop: RunLoop) -> None:
     """On the main thread, have signals ring the loop.
 
     Python runs signal handlers between bytecodes; one that arrives just before the loop blocks
@@ -440,3 +439,12 @@ def _catch_signals(loop: RunLoop) -> None:
     if before != -1:
         loop._catches_signals = False
         signal.set_wakeup_fd(before)
+
+
+def leave_signals(loop: RunLoop) -> None:
+    """Have signals ring the loop no more. A descriptor that somebody set meanwhile stays."""
+    if loop._catches_signals:
+        loop._catches_signals = False
+        present = signal.set_wakeup_fd(-1)
+        if present != loop._waiter.write_fd:
+            signal.set_wakeup_fd(present)

@@ -39,7 +39,10 @@ class SteppedRun:
 
     def begin(self) -> None:
         """Tell the observers of the mode's entry; from now on a stop is for this run."""
-        self._outer, self._loop._stepped = self._loop._stepped, self
+        loop = self._loop
+        self._outer, loop._stepped = loop._stepped, self
+        if loop._is_main and loop._activation is None and self._outer is None:
+            engine.catch_signals(loop)
         self._observe(Activity.ENTRY)
 
     def end(self) -> None:
@@ -59,6 +62,8 @@ class SteppedRun:
                 loop._stepped = run
                 if run is not None:
                     run.rest()
+                elif loop._activation is None or loop._activation is self.activation:
+                    engine.leave_signals(loop)
 
     @property
     def done(self) -> bool:
