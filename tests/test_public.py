@@ -109,7 +109,7 @@ RUNLOOP = [
     "Timer",
 ]
 
-AIO = ["Receiving", "receiving", "request", "send", "send_many", "serve"]
+AIO = ["Receiving", "hosting", "receiving", "request", "send", "send_many", "serve"]
 
 WAITS_FOR_EVER = {"RunLoop.run"}
 """What may wait without end by default: a loop's run is meant to."""

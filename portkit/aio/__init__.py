@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise ImportError("portkit.aio needs anyio: install portkit[aio]") from error
 
+from portkit.aio.hosting import hosting
 from portkit.aio.receiving import Receiving, receiving
 from portkit.aio.requesting import request
 from portkit.aio.sending import send, send_many
@@ -18,6 +19,7 @@ from portkit.aio.serving import serve
 
 __all__ = [
     "Receiving",
+    "hosting",
     "receiving",
     "request",
     "send",

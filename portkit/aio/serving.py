@@ -76,7 +76,7 @@ async def _handle(
         with anyio.CancelScope() as scope:
             right = message.send_port if isinstance(message.send_port, ReplyPort) else None
             if right is not None:
-                right._watch(_Canceller(bell, scope))
+                right._watch(Canceller(bell, scope))
             if right is None or not right.is_abandoned:
                 await _deliver(port, call, message, right)
                 bell.flush_soon()
@@ -112,7 +112,7 @@ async def _answer(
         right.answer(result)
 
 
-class _Canceller:
+class Canceller:
     """Cancels a task whose requester gave up; see :class:`portkit.port.AbandonHandler`."""
 
     __slots__ = ("_bell", "_scope")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from threading import RLock, get_ident
@@ -115,7 +114,6 @@ class Connection:
             weakref.WeakValueDictionary()
         )
         self._handlers: list[Handler] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
 
     @classmethod
@@ -408,18 +406,16 @@ class Connection:
         Raises:
             PortError: there is none.
         """
-        try:
-            event_loop = asyncio.get_running_loop()
-        except RuntimeError:
+        start = self.loop._start
+        if start is None:
             answering.close()
             raise PortError(
-                "an async method needs an event loop on the thread that serves its object"
-            ) from None
+                "an async method or iterator is served by an event loop: make the connection "
+                "within portkit.aio.hosting(), or on portkit.loops.new_event_loop()"
+            )
         if message.is_request:
             message.defer()
-        task = event_loop.create_task(answering)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        start(message, answering)
 
     # Its end.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from threading import Lock, Thread, get_ident
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -32,6 +32,8 @@ from portkit.runloop.stepping import SteppedRun
 from portkit.runloop.timer import Timer
 
 T = TypeVar("T")
+TaskStarter: TypeAlias = "Callable[[Any, Coroutine[Any, Any, None]], object]"
+"""Has an event loop of the thread await what answers a message; see :mod:`portkit.aio`."""
 ExceptionHandler: TypeAlias = "Callable[[RunLoop, _report.ErrorContext], object]"
 
 
@@ -68,6 +70,7 @@ class RunLoop:
         self._delayed: dict[DelayedCall, None] = {}
         self._activation: Activation | None = None
         self._stepped: SteppedRun | None = None
+        self._start: TaskStarter | None = None
         self._is_waiting = False
         self._catches_signals = False
         self._woken = False
