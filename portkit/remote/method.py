@@ -29,12 +29,7 @@ class Result:
     """
 
     def __init__(self, kind: Any) -> None:
-        try:
-            adapter: TypeAdapter[Any] = TypeAdapter(kind, config=_CONFIG)
-        except PydanticUserError as error:
-            if error.code != "type-adapter-config-unused":
-                raise
-            adapter = TypeAdapter(kind)  # a model, which has a configuration of its own
+        adapter = _adapter(kind)
         self._validator = adapter.validator
         self._serializer = adapter.serializer
 
@@ -164,3 +159,14 @@ class Method:
 def full_name(error: type[BaseException]) -> str:
     """How an exception's class is named to the other side."""
     return f"{error.__module__}.{error.__qualname__}"
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    # An adapter keeps the variables of the function that makes it. With an error among them that
+    # would be all callers' too, and the ports in them, until the garbage is collected.
+    try:
+        return TypeAdapter(kind, config=_CONFIG)
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise
+    return TypeAdapter(kind)  # a model, which has a configuration of its own
