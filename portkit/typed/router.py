@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from threading import Lock
 from typing import Any, NamedTuple, TypeAlias, TypeVar, get_type_hints
 
 from portkit import _tally
@@ -15,6 +16,9 @@ from portkit.typed.payload import Payload
 
 _ANSWERS = (Body, bytes)
 """The usual ones, of which none is awaitable: asking costs as much as all else of a call here."""
+
+_MOST = 20
+"""Numbers that are told to whoever sent another one."""
 
 H = TypeVar("H", bound=Callable[..., Any])
 Next: TypeAlias = Callable[[PortMessage], Any]
@@ -56,6 +60,7 @@ class Router:
 
     def __init__(self) -> None:
         self.invalid: int = 0
+        self._lock = Lock()  # of that number: several ports, and threads, may have one router
         self._routes: dict[int, Route] = {}
         self._default: Callable[[PortMessage], Any] | None = None
         self._middleware: list[Middleware] = []
@@ -129,6 +134,8 @@ class Router:
 
     def __call__(self, message: PortMessage) -> Any:
         """Handle one message; returns the answer, or an awaitable of it from an async handler."""
+        if self._middleware and (route := self._routes.get(message.msgid)) and route.payload:
+            message.expect(route.payload)
         try:
             result = self._call(message)
         except InvalidPayloadError as error:
@@ -138,27 +145,13 @@ class Router:
             return None
         if result is None or isinstance(result, _ANSWERS) or not inspect.isawaitable(result):
             return result
-        return self._awaited(message, result)
-
-    async def _awaited(self, message: PortMessage, result: Awaitable[Any]) -> Any:
-        try:
-            return await result
-        except InvalidPayloadError as error:
-            if error.about is not message:
-                raise
-            self._refuse(message, error)
-            return None
+        return _Pending(self, message, result)
 
     def _dispatch(self, message: PortMessage) -> Any:
         route = self._routes.get(message.msgid)
         if route is None:
             if self._default is None:
-                known = ", ".join(map(str, sorted(self._routes))) or "none"
-                error = InvalidPayloadError(
-                    f"no handler takes message {message.msgid}; there are some for {known}"
-                )
-                error.about = message
-                raise error
+                raise self._unknown(message)
             return self._default(message)
         payload = route.payload
         if payload is None:
@@ -167,18 +160,62 @@ class Router:
         if type(packed) is Contents and type(packed.body) is payload:
             body: Any = packed.body  # as message.body finds, without its call
         else:
-            message.expect(payload)
+            if not self._middleware:  # else it was said before, and the body may be there
+                message.expect(payload)
             body = message.body
         return route.handler(body, message) if route.takes_message else route.handler(body)
 
+    def _unknown(self, message: PortMessage) -> InvalidPayloadError:
+        known = sorted(self._routes)
+        some = ", ".join(map(str, known[:_MOST])) + (", …" if len(known) > _MOST else "")
+        error = InvalidPayloadError(
+            f"no handler takes message {message.msgid}; there are some for {some or 'none'}"
+        )
+        error.about = message
+        return error
+
     def _refuse(self, message: PortMessage, error: InvalidPayloadError) -> None:
-        self.invalid += 1
+        with self._lock:
+            self.invalid += 1
         _tally.payloads_refused.add()
         asker = message.send_port
         if isinstance(asker, ReplyPort) and not asker.used:
             asker.fail(InvalidPayloadError(str(error)))  # without the message, which it keeps alive
         else:
             logger.warning("a message from %s is ignored: %s", message.sender or "here", error)
+
+    def __repr__(self) -> str:
+        names = [
+            f"{number}: {route.payload.__name__ if route.payload else 'messages'}"
+            for number, route in sorted(self._routes.items())
+        ]
+        return f"<Router {', '.join(names) or 'without handlers'}>"
+
+
+class _Pending:
+    """The answer of an async handler, to be awaited once; as of a plain one errors are refused."""
+
+    __slots__ = ("_message", "_result", "_router")
+
+    def __init__(self, router: Router, message: PortMessage, result: Awaitable[Any]) -> None:
+        self._router = router
+        self._message = message
+        self._result = result
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        try:
+            return (yield from self._result.__await__())
+        except InvalidPayloadError as error:
+            if error.about is not self._message:
+                raise
+            self._router._refuse(self._message, error)
+            return None
+
+    def close(self) -> None:
+        """Nobody will await it."""
+        close = getattr(self._result, "close", None)
+        if close is not None:
+            close()
 
 
 def _route(handler: Callable[..., Any], payload: type[Payload] | None) -> Route:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from portkit import Descriptor, Port, PortMessage, ReplyPort
 from portkit.typed import Data, Payload, View
+from tests.support import Reports, eventually
 
 
 class Job(Payload, msgid=7):
@@ -92,6 +93,13 @@ class Point(BaseModel):
 def answered(message: PortMessage) -> Any:
     """A delegate: what came is the answer, byte for byte."""
     return message.components
+
+
+def reported(reports: Reports) -> BaseException | None:
+    """The one error that was reported; the requester may have heard of it first."""
+    assert eventually(lambda: reports.records)
+    (error,) = reports.take()
+    return error
 
 
 def hash_file(message: PortMessage) -> Result:

@@ -26,6 +26,7 @@ from tests.typed.models import (
     Result,
     answered,
     hash_file,
+    reported,
 )
 
 
@@ -93,7 +94,7 @@ def test_delegates_that_answer_garbage(world: World, reports: Reports) -> None:
     port = world.served(lambda message: {"size": 3})
     with pytest.raises(ReplyDroppedError):
         port.request(Job(path="/a"), reply=Result)
-    (error,) = reports.take()
+    error = reported(reports)
     assert isinstance(error, TypeError)
 
 
@@ -105,7 +106,7 @@ def test_answers_that_cannot_be_encoded(world: World, reports: Reports) -> None:
         return
     with pytest.raises(ReplyDroppedError):
         port.request(Job(path="/a"), reply=Anything)
-    (error,) = reports.take()
+    error = reported(reports)
     assert isinstance(error, InvalidPayloadError)
 
 
