@@ -9,8 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from threading import get_ident
 from typing import Any, TypeVar
@@ -31,6 +30,7 @@ from portkit import (
     RunResult,
 )
 from portkit.loops import new_event_loop
+from tests.loops.helpers import output_of
 from tests.ports.helpers import Background, on_other_thread
 from tests.support import PATIENCE, LoopThread, Reports, keep_alive
 from tests.transports.socket.pki import Pki, pki
@@ -497,27 +497,15 @@ class TestEnding:
         RunLoop.current().cancel_calls()
 
 
-def program(code: str, check: Callable[[subprocess.Popen[str]], None] = lambda _: None) -> str:
-    """What a process prints that runs asyncio on its main thread's run loop."""
-    begin = "import asyncio, os, signal, sys\nfrom portkit import MachPort, RunLoop\n"
-    begin += "from portkit.loops import new_event_loop\n"
-    process = subprocess.Popen(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", begin + textwrap.dedent(code)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    with process:
-        check(process)
-        output, _ = process.communicate(timeout=PATIENCE)
-    return output
+PRELUDE = "from portkit.loops import new_event_loop"
 
 
 class TestSignals:
     """On the main thread, so in processes of their own."""
 
     def test_ctrl_c_cancels_the_main_task(self) -> None:
-        output = program(
+        output = output_of(
+            PRELUDE,
             """
             async def main():
                 RunLoop.current().call_later(0.05, os.kill, os.getpid(), signal.SIGINT)
@@ -532,12 +520,13 @@ class TestSignals:
                     runner.run(main())
             except KeyboardInterrupt:
                 print("interrupted")
-            """
+            """,
         )
         assert output == "cancelled\ninterrupted\n"
 
     def test_handlers_of_asyncio(self) -> None:
-        output = program(
+        output = output_of(
+            PRELUDE,
             """
             async def main():
                 came = asyncio.Event()
@@ -553,7 +542,7 @@ class TestSignals:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(main())
             print(signal.set_wakeup_fd(-1))
-            """
+            """,
         )
         assert output == "came\n-1\n"
 
@@ -563,7 +552,8 @@ class TestSignals:
             assert process.stdout.readline() == "ready\n"
             process.send_signal(10)  # SIGUSR1
 
-        output = program(
+        output = output_of(
+            PRELUDE,
             """
             async def main():
                 came = asyncio.Event()
@@ -577,6 +567,6 @@ class TestSignals:
                 runner.run(main())
             print(signal.set_wakeup_fd(-1))
             """,
-            strike,
+            meanwhile=strike,
         )
         assert output == "came\n-1\n"
