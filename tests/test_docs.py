@@ -114,7 +114,7 @@ def test_snippets_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) 
             env={**os.environ, "PORTKIT_RUNTIME_DIR": folder},
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=3 * PATIENCE,  # a page may start a dozen programs
             check=False,
         )
     assert done.stderr == ""
@@ -125,7 +125,7 @@ def test_snippets_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_block_says_what_it_is(page: Path) -> None:
-    known = {"hex", "json", "python", "sh", "text", "toml"}
+    known = {"c", "hex", "json", "objc", "python", "sh", "text", "toml"}
     assert {block.language for block in blocks_of(page)} <= known
 
 
