@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from portkit import clock
 from portkit.runloop import DEFAULT_MODE, RunLoop
@@ -17,6 +17,7 @@ from portkit.runloop.pump import PumpSource
 from portkit.runloop.stepping import SteppedRun
 
 if TYPE_CHECKING:
+    from portkit.message import PortMessage
     from portkit.runloop.mode import Mode
 
 
@@ -24,8 +25,9 @@ def new_event_loop() -> asyncio.SelectorEventLoop:
     """A new asyncio event loop that runs the default mode of its thread's run loop as well.
 
     What is added to ``RunLoop.current()`` is served while asyncio runs: ports, sources, timers,
-    performed calls. Callbacks of either may use the other: a delegate may create a task. Nothing
-    is polled: the thread sleeps once, until there is something for one of the two.
+    performed calls, and objects of :mod:`portkit.remote`, whose methods may be ``async``. Callbacks
+    of either may use the other: a delegate may create a task. Nothing is polled: the thread sleeps
+    once, until there is something for one of the two.
 
     A run of the run loop inside a callback works as ever; asyncio pauses until it ends.
     ``RunLoop.stop()`` ends ``run_forever`` as the event loop's own ``stop`` does. An exception of
@@ -41,14 +43,29 @@ class _EventLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._waiting = _Selector()
+        self._answering: set[asyncio.Task[None]] = set()
         super().__init__(self._waiting)
 
     def run_forever(self) -> None:
         """As in asyncio, as part of a run of this thread's run loop."""
         if self.is_closed() or self.is_running():
             super().run_forever()  # which says so
-        with self._waiting.hosted(self):
-            super().run_forever()
+        run_loop = RunLoop.current()
+        before, run_loop._start = run_loop._start, self._await
+        try:
+            with self._waiting.hosted(self):
+                super().run_forever()
+        finally:
+            run_loop._start = before
+
+    def _await(self, message: PortMessage, answering: Coroutine[Any, Any, None]) -> None:
+        """Await what answers a message, until that is done or its requester has given up."""
+        task = self.create_task(answering)
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        if message.is_request:
+            message.add_abandon_handler(lambda _: task.cancel())
+            task.add_done_callback(lambda _: message.drop())
 
 
 class _Selector(selectors.DefaultSelector):
