@@ -35,7 +35,8 @@ async def serve(port: Port, delegate: Any, *, limit: int = 64) -> None:
         port: a local one, that nobody else serves.
         delegate: a callable, ``async`` or not, a :class:`portkit.typed.Router`, or an object with
             ``handle_port_message(message)``.
-        limit: messages that are handled at the same time; more stay in the port's queue.
+        limit: messages that are handled at the same time; more stay in the port's queue. Tasks may
+            overtake each other: 1 keeps the order.
 
     Raises:
         InvalidPortError: the port was invalid already (-3).
