@@ -108,17 +108,21 @@ class Payload(BaseModel, Body):
                 f"message {message.msgid} is no {cls.__name__}, which is {cls.msgid}: see what the "
                 "other side sends"
             )
-        components = message.components
+        components = packed if type(packed) is tuple else message.components
         data = components[0] if components else None
-        if not isinstance(data, bytes | memoryview):
+        if isinstance(data, bytes):
+            length = len(data)
+        elif isinstance(data, memoryview):
+            length = data.nbytes
+        else:
             raise InvalidPayloadError(
                 f"{cls.__name__}: the first component is to be the encoded fields"
             )
-        length = memoryview(data).nbytes
-        if length > cls.codec.limit:
+        codec = cls.codec
+        if length > codec.limit:
             raise _too_long(cls, length)
         try:
-            return cls.codec.decode(cls, bytes(data), Arrived(components))
+            return codec.decode(cls, bytes(data), Arrived(components))
         except ValidationError as error:
             text = explain(error, cls.__pydantic_core_schema__)
         except RecursionError:
