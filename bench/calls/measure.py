@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from typing import TypeAlias
 
 from bench.calls.work import TOTAL, Client
+from bench.ipc import ours as raw
 from bench.ipc.address import Address
 from bench.ipc.measure import cpu_ns
 from bench.ipc.spawn import PATIENCE, Way
@@ -61,6 +62,13 @@ def _calling(
 ) -> Iterator[Call]:
     with connect(address) as client:
         yield lambda _: turn(client)
+
+
+@contextmanager
+def request_echo(address: Address) -> Iterator[Call]:
+    """Data there and back by requests of portkit's, to compare with :func:`echo`."""
+    with raw.remote(address) as port:
+        yield lambda _: port.request(ECHOED)
 
 
 def noting(way: Way[Client]) -> Way[Send]:

@@ -18,6 +18,7 @@ from bench.model import Benchmark, Contender, Figure, Sample
 from bench.threads import LATENCY, RATE
 
 CALLERS = 8
+_REQUEST = "portkit request of 64 bytes"
 _REPEATS = 3
 _TOGETHER = (
     Figure("rate", "thousand/s", digits=2, compared=True, rate=True, spread=True),
@@ -29,10 +30,15 @@ _TOGETHER = (
 
 def _benchmarks(network: Network) -> tuple[Benchmark, ...]:
     over = "a Unix socket" if network == "ipc" else "TCP"
-    floor = Contender(
-        "portkit request of 64 bytes",
-        partial(ipc_measure.round_trips, Way(raw.serve_calls, raw.call, network=network)),
-        raw.missing(network),
+    request = Way(raw.serve_calls, raw.call, network=network)
+    request_echo = Way(raw.serve_calls, measure.request_echo, network=network)
+    missing = raw.missing(network)
+    floor = Contender(_REQUEST, partial(ipc_measure.round_trips, request), missing)
+    floor_echo = Contender(
+        "portkit request of 100 kB", partial(ipc_measure.round_trips, request_echo), missing
+    )
+    floor_together = Contender(
+        _REQUEST, partial(measure.concurrent_round_trips, request, CALLERS, True), missing
     )
 
     def table(
@@ -57,7 +63,7 @@ def _benchmarks(network: Network) -> tuple[Benchmark, ...]:
 
     return (
         table("add", "A call: add(1, 2)", measure.add, floor, pinnings=(False, True)),
-        table("echo", "A call with 100 kB, which come back", measure.echo, size=300),
+        table("echo", "A call with 100 kB, which come back", measure.echo, floor_echo, size=300),
         table("structure", "A call with a nested structure of 20 fields", measure.settle),
         table(
             "callback",
@@ -88,9 +94,12 @@ def _benchmarks(network: Network) -> tuple[Benchmark, ...]:
             name=f"calls-threads-{network}",
             title=f"add(1, 2) by {CALLERS} threads at once, over {over}",
             figures=_TOGETHER,
-            contenders=tuple(
-                Contender(row.name, partial(_together, row), row.missing)
-                for row in ways.plain(network)
+            contenders=(
+                *(
+                    Contender(row.name, partial(_together, row), row.missing)
+                    for row in ways.plain(network)
+                ),
+                floor_together,
             ),
             size=4000,
             quick_size=80,
