@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from portkit import _tally, _thread
-from portkit.link import service
+from portkit.link import service, traffic
 from portkit.link.link import Link
 from portkit.local_port import LocalPort
 from portkit.runloop import RunLoop, Timer
@@ -110,6 +110,23 @@ class LinkStats:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficStats:
+    """What all links of a transport have carried since the process began, those that ended too.
+
+    Attributes:
+        transport: its scheme.
+        messages_sent, messages_received: answers count.
+        bytes_sent, bytes_received: data in shared memory does not count.
+    """
+
+    transport: str
+    messages_sent: int
+    messages_received: int
+    bytes_sent: int
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """What happened how often since this process began, or was forked.
 
@@ -143,6 +160,7 @@ class Stats:
         loops: the run loops of all threads that have one.
         ports: those that a run loop serves, or a peer can send to.
         links: the connections to other processes.
+        traffic: of all links, by transport.
         totals: since the process began.
     """
 
@@ -151,6 +169,7 @@ class Stats:
     loops: tuple[LoopStats, ...]
     ports: tuple[PortStats, ...]
     links: tuple[LinkStats, ...]
+    traffic: tuple[TrafficStats, ...]
     totals: Totals
 
     def as_dict(self) -> dict[str, Any]:
@@ -182,6 +201,7 @@ def stats() -> Stats:
         loops=tuple(loop_stats),
         ports=tuple([_of_port(port, thread) for port, thread in found.values()]),
         links=tuple([_of_link(link) for link in links]),
+        traffic=tuple([TrafficStats(*entry) for entry in _traffic(links)]),
         totals=Totals(
             errors_reported=_tally.errors_reported.value,
             messages_destroyed=_tally.messages_destroyed.value,
@@ -193,6 +213,10 @@ def stats() -> Stats:
             links_refused=_tally.links_refused.value,
         ),
     )
+
+
+def _traffic(links: list[Link]) -> list[tuple[str, int, int, int, int]]:
+    return [(transport, *carried) for transport, carried in sorted(traffic.totals(links).items())]
 
 
 def _copy(items: Iterable[T]) -> list[T]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from portkit import _fork, _tally, _thread
 from portkit._report import logger
 from portkit.errors import BecameInvalidError, PortError, TransportError
-from portkit.link import frames, service
+from portkit.link import frames, service, traffic
 from portkit.link.channel import Channel
 from portkit.link.decoder import Limits
 from portkit.link.frames import Kind, LongMessage
@@ -61,6 +61,7 @@ class Link:
         peer_limits: what the peer accepts.
         outbox, sending, incoming, table, lending, reading: the parts.
         notes: what finalizers, which may take no lock, left to be done under it.
+        is_counted: what it carried was added to what those that have ended did.
         is_closed: True for ever once the link has ended.
         ending: why it has.
         is_finished: this side writes no more; the peer's end then tells that it has read all.
@@ -76,6 +77,7 @@ class Link:
         self.carries_descriptors: bool = channel.carries_descriptors
         self.incarnation: bytes = b""
         self.peer_limits: Limits = Limits()
+        self.is_counted: bool = False
         self.is_closed: bool = False
         self.ending: str = ""
         self.was_refused: bool = False
@@ -371,6 +373,7 @@ class Link:
             self.outbox.close()
             self.notes.clear()
         _tally.links_closed.add()
+        traffic.link_ended(self)
         self.service_source.invalidate()
         self.reading.close()
         if channel is not None:

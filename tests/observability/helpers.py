@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import portkit
-from portkit import Hook, Port, PortMessage
+from portkit import Hook, Port, PortMessage, RunLoop
 from portkit.hooks import Outgoing
+from tests.support import PATIENCE
+
+
+@contextmanager
+def busy(loop: RunLoop) -> Iterator[None]:
+    """Have the loop in the midst of a call while the ``with`` lasts."""
+    begun, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        release.wait()
+
+    loop.perform(hold)
+    assert begun.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        release.set()
 
 
 @contextmanager

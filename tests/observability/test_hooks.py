@@ -35,7 +35,7 @@ from portkit.link.frames import MAX_HEADERS
 from portkit.typed import Payload
 from tests.observability.helpers import Seen, hooked
 from tests.ports.helpers import Background, Recorder, in_child, interrupt, served
-from tests.support import PATIENCE, LoopThread, Reports
+from tests.support import PATIENCE, LoopThread, Reports, eventually
 
 
 class Job(Payload, msgid=7):
@@ -90,7 +90,10 @@ def test_around_a_request_until_its_answer() -> None:
     seen = Seen()
     with served(lambda message: b"answer") as port, hooked(seen):
         answer = port.request(b"question", msgid=3)
-    assert seen.events == ["+request", "+deliver", "+answer", "-answer", "-deliver", "-request"]
+    assert eventually(lambda: len(seen.events) == 6)
+    assert seen.events[:3] == ["+request", "+deliver", "+answer"]
+    ends = [event for event in seen.events if event != "-request"]  # on the other thread
+    assert ends[3:] == ["-answer", "-deliver"]
     request, reply = seen.outgoing
     assert request.answer is answer
     assert request.msgid == 3
@@ -110,7 +113,7 @@ def test_an_answer_that_is_not_understood_is_an_error_of_the_request() -> None:
     answering = served(lambda message: b"no JSON")
     with answering as port, hooked(seen), pytest.raises(InvalidPayloadError):
         port.request(b"", reply=Job)
-    assert seen.events[-1] == "-request InvalidPayloadError"
+    assert "-request InvalidPayloadError" in seen.events
 
 
 def test_around_many_at_once(port: MachPort) -> None:
@@ -486,7 +489,8 @@ def test_one_that_is_removed_meanwhile_is_left_all_the_same() -> None:
     seen = Seen()
     with served(lambda message: portkit.remove_hook(seen)) as port, hooked(seen):
         port.request(b"")
-    assert seen.events == ["+request", "+deliver", "-deliver", "-request"]
+    assert seen.events[:2] == ["+request", "+deliver"]
+    assert sorted(seen.events[2:]) == ["-deliver", "-request"]
 
 
 def test_added_and_removed_by_many_threads_while_messages_go() -> None:

@@ -27,7 +27,8 @@ from portkit import (
 from portkit._tally import Tally
 from portkit.statistics import LinkStats, LoopStats, PortStats, Stats
 from portkit.typed import Payload, Router
-from tests.observability.peers import peer
+from tests.observability.helpers import busy
+from tests.observability.peers import peer, reach
 from tests.ports.helpers import Background, in_child, served
 from tests.support import LoopThread, Reports, eventually, run_on_thread
 
@@ -54,20 +55,18 @@ def port_named(name: str) -> PortStats:
 
 
 def test_loops_and_their_ports() -> None:
-    release = threading.Event()
     with LoopThread() as thread, MachPort(lambda message: None, queue_limit=7) as port:
         assert eventually(lambda: (found := loop_of("loop")) is not None and found.is_waiting)
-        thread.loop.perform(release.wait)
-        assert eventually(lambda: (found := loop_of("loop")) is not None and not found.is_waiting)
-        thread.loop.add_port(port)
-        thread.loop.add_timer(Timer(100.0, lambda timer: None))
-        thread.loop.perform(int)
-        port.send_many([b""] * 3)
-        loop = loop_of("loop")
-        assert loop is not None
-        found = next(one for one in portkit.stats().ports if one.thread == "loop")
-        release.set()
+        with busy(thread.loop):
+            thread.loop.add_port(port)
+            thread.loop.add_timer(Timer(100.0, lambda timer: None))
+            thread.loop.perform(int)
+            port.send_many([b""] * 3)
+            loop = loop_of("loop")
+            assert loop is not None
+            found = next(one for one in portkit.stats().ports if one.thread == "loop")
     assert loop.mode == "default"
+    assert not loop.is_waiting
     assert (loop.ports, loop.timers, loop.calls_waiting, loop.messages_waiting) == (1, 1, 1, 3)
     assert found == PortStats("MachPort", "mach", None, None, "loop", True, 3, 7, 0)
     assert loop_of("loop") is None  # with its thread
@@ -139,13 +138,13 @@ def test_a_forked_child_begins_anew() -> None:
 
 @pytest.fixture
 def answering() -> Iterator[str]:
-    """The name of a port of another process, which answers all requests but one."""
+    """The address of a port of another process, which answers all requests but one."""
     with peer("answering") as name:
         yield name
 
 
 def test_a_link_to_another_process(answering: str) -> None:
-    with MessagePort.remote(answering) as port:
+    with reach(answering) as port:
         for _ in range(3):
             port.request(b"x" * 100)
         port.send(b"one-way")
@@ -176,7 +175,7 @@ def test_what_a_peer_asks_and_holds(answering: str) -> None:
 
     with LoopThread() as thread, MessagePort("statistics-asked", keep) as mine:
         thread.loop.add_port(mine)
-        with MessagePort.remote(answering) as port:
+        with reach(answering) as port:
             port.send(mine, msgid=3)  # it sends a request to this port
             assert eventually(lambda: asked)
             link = link_by("message")
@@ -190,7 +189,7 @@ def test_what_a_peer_asks_and_holds(answering: str) -> None:
 
 
 def test_a_port_that_only_a_peer_can_send_to(answering: str) -> None:
-    with MessagePort(queue_limit=5) as mine, MessagePort.remote(answering) as port:
+    with MessagePort(queue_limit=5) as mine, reach(answering) as port:
         port.request(mine, msgid=4)  # it sends to this port, and keeps it
         assert eventually(lambda: mine.pending)
         (found,) = [one for one in portkit.stats().ports if one.queue_limit == 5]
@@ -204,6 +203,7 @@ def test_links_over_tcp() -> None:
         with SocketPort.remote("127.0.0.1", port.number) as remote:
             remote.request(b"")
             assert remote.transport == "socket"
+            assert portkit.stats().traffic
             links = [link for link in portkit.stats().links if link.transport == "socket"]
             assert len(links) == 2  # both ends are here
             assert {link.heartbeat for link in links} == {10.0}
@@ -274,7 +274,7 @@ def test_a_tally_loses_none() -> None:
 
 
 def test_as_a_dict_it_is_json() -> None:
-    with served() as port:
+    with served(lambda message: None) as port:
         port.send(b"")
         stats = portkit.stats()
         found = json.loads(json.dumps(stats.as_dict()))
@@ -306,13 +306,11 @@ def test_from_many_threads_while_everything_changes() -> None:
 
 
 def test_it_does_not_wait_for_a_loop_that_is_busy() -> None:
-    release = threading.Event()
     with LoopThread() as thread:
         with thread.loop._lock:  # as one that is adding an item
             Background(portkit.stats).result()
-        thread.loop.perform(release.wait)
-        portkit.stats()
-        release.set()
+        with busy(thread.loop):
+            portkit.stats()
 
 
 def test_no_file_has_the_name_of_the_function() -> None:
