@@ -14,18 +14,28 @@ from pathlib import Path
 import pytest
 
 from tests.support import PATIENCE
+from tests.windows import check, display
+
+__all__ = ["display"]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PROGRAMS = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+WINDOWS = {"qt_window": "qt", "tk_window": "tk"}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_example_prints_what_is_expected(name: str, tmp_path: Path) -> None:
+def test_example_prints_what_is_expected(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    env: dict[str, str] = {**os.environ}
+    if name in WINDOWS:
+        check(WINDOWS[name])
+        env = request.getfixturevalue("display")
     with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short: not tmp_path
         done = subprocess.run(
             [sys.executable, "-X", "dev", "-W", "error", EXAMPLES / f"{name}.py"],
             cwd=tmp_path,
-            env={**os.environ, "PORTKIT_RUNTIME_DIR": folder},
+            env={**env, "PORTKIT_RUNTIME_DIR": folder},
             capture_output=True,
             text=True,
             timeout=PATIENCE,
