@@ -151,8 +151,7 @@ class NotificationQueue:
             self._soon.append(entry)
         else:
             self._idle.append(entry)
-            if self._loop._activation is not None:
-                self._loop.wake_up()  # it may be about to sleep
+            self._loop.wake_up()  # it may be about to sleep, or sleep in the event loop of a host
             if not self._watched.issuperset(names):
                 self._watch()
         return True

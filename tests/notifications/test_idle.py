@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from threading import Thread
 
+import anyio
 import pytest
 
 from portkit import (
@@ -22,6 +24,8 @@ from portkit import (
     RunResult,
 )
 from portkit import Observer as RunLoopObserver
+from portkit.aio import hosting
+from portkit.loops import new_event_loop
 from tests.support import PATIENCE, LoopThread, eventually, keep_alive
 
 pytestmark = pytest.mark.own_thread
@@ -96,6 +100,47 @@ def test_with_nothing_else_to_wait_for() -> None:
     assert bench.loop.run(PATIENCE) is RunResult.FINISHED
     assert bench.told == ["idle"]
     assert not bench.loop.run_mode(DEFAULT_MODE, PATIENCE)
+
+
+@pytest.mark.parametrize("style", [IDLE, PostingStyle.AS_SOON_AS_POSSIBLE])
+def test_in_asyncio_on_a_run_loop(style: PostingStyle) -> None:
+    """When neither has anything to do."""
+    bench = Bench()
+
+    async def main() -> None:
+        done = asyncio.Event()
+        bench.center.add_observer(lambda _: done.set())
+        asyncio.get_running_loop().call_later(60.0, print)  # which is not ready
+        bench.queue.enqueue("posted", style)
+        bench.told.append("enqueued")
+        for _ in range(5):
+            await asyncio.sleep(0)
+            bench.told.append("task")
+        await asyncio.wait_for(done.wait(), PATIENCE)
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
+    assert sorted(bench.told) == ["enqueued", "posted", *["task"] * 5]
+    if style is IDLE:
+        assert bench.told[-1] == "posted"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("style", [IDLE, PostingStyle.AS_SOON_AS_POSSIBLE])
+def test_in_a_run_loop_that_tasks_host(backend: str, style: PostingStyle) -> None:
+    bench = Bench()
+
+    async def main() -> None:
+        async with hosting():
+            done = anyio.Event()
+            bench.center.add_observer(lambda _: done.set())
+            await anyio.sleep(0.01)  # the run loop rests
+            bench.queue.enqueue("posted", style)
+            with anyio.fail_after(PATIENCE):
+                await done.wait()
+
+    anyio.run(main, backend=backend)
+    assert bench.told == ["posted"]
 
 
 def test_in_a_pass_that_does_not_sleep() -> None:
