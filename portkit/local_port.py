@@ -79,6 +79,7 @@ class LocalPort(Port):
         "_generation",
         "_handle",
         "_handlers",
+        "_is_served_elsewhere",
         "_loop",
         "_mailbox",
         "_no_senders_handlers",
@@ -98,6 +99,7 @@ class LocalPort(Port):
         self._loop: RunLoop | None = None
         self._slots: tuple[ReadySlot, ...] = ()
         self._doorbell: Doorbell | None = None
+        self._is_served_elsewhere = False
         self._receiver = 0
         self._handlers: list[Notified] = []
         self._no_senders_handlers: list[Handler] = []
@@ -311,10 +313,19 @@ class LocalPort(Port):
                 raise InvalidPortError(f"{self!r} is invalid; nothing arrives at it any more")
             self._receiver = get_ident()
         self._mailbox.attach(on_ready, self._receiver)
+        self._serve_elsewhere()
 
     def _end_receiving(self) -> None:
+        # In finalizers, too: so links, which have locks, are not told.
         self._mailbox.detach()
         self._receiver = 0
+        self._is_served_elsewhere = False
+
+    def _serve_elsewhere(self) -> None:
+        """The consumer is an event loop that reads no link."""
+        self._is_served_elsewhere = True
+        for sender in self._senders:
+            sender.rescheduled()
 
     def fileno(self) -> int:
         """A descriptor that is readable while messages are waiting, for foreign event loops.
@@ -340,6 +351,7 @@ class LocalPort(Port):
             self._check_consumer()
             doorbell = self._doorbell = Doorbell(repr(self))
         self._mailbox.attach(doorbell.ring)
+        self._serve_elsewhere()
         return doorbell
 
     def process(self, limit: int = 64) -> int:
@@ -372,6 +384,9 @@ class LocalPort(Port):
         if doorbell is not None and not self._mailbox.queue:
             doorbell.drain()
             self._mailbox.rest()
+        waiter = _thread.present_waiter()
+        if waiter is not None:
+            waiter.flush()  # as a run loop does before it waits
 
     # The run loop's side.
 

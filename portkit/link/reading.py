@@ -208,7 +208,10 @@ class Reading:
     # The run loop that serves the ports.
 
     def settle(self, export: Export, port: LocalPort) -> None:
-        """A message came for a port: from now on its run loop reads, if it is the only one."""
+        """A message came for a port: from now on its run loop reads, if it is the only one.
+
+        Where it is none of portkit's the service thread does, whenever no other thread waits.
+        """
         export.settled = True
         loop = port._loop
         if self._shared or (loop is not None and loop is self._loop and self._covers(port)):
@@ -221,6 +224,8 @@ class Reading:
             elif self._loop is not None:
                 self._shared = True
                 self._move_out()
+            elif port._is_served_elsewhere:
+                self._shared = True
 
     def unsettle(self) -> None:
         """A port was added to a loop or removed from it: find out anew with the next message."""

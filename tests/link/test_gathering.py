@@ -140,3 +140,15 @@ def test_a_link_that_ends_with_a_burst_unwritten_is_told() -> None:
         pair.left.close("the test says so")
         loop.run(0)
         assert told == [handle]
+
+
+@pytest.mark.own_thread
+def test_what_a_foreign_loop_has_sent_is_written_when_it_goes_on() -> None:
+    with Pair() as pair, MachPort() as target, MachPort() as port:
+        handle = pair.open(target)
+        port.delegate = lambda message: handle.send(message.data or b"")
+        for turn in range(3):
+            port.send_many([b"1"] * 20)
+            assert port.process() == 20
+            assert not pair.left.outbox.size, turn
+            assert received(target, 20) == [b"1"] * 20

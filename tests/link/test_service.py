@@ -13,6 +13,7 @@ from portkit import InvalidPortError, MachPort, RunLoop
 from portkit.link import service
 from portkit.link.patience import Patience
 from tests.link.helpers import Pair
+from tests.ports.helpers import Background
 from tests.support import PATIENCE, LoopThread, Reports, eventually, run_on_thread
 
 
@@ -253,3 +254,17 @@ def test_at_exit_a_link_that_fails_takes_no_other_with_it(reports: Reports) -> N
             service.leave(client)
     assert set(awaited) == set(clients)
     assert reports.take() == [error, error]
+
+
+def test_for_a_foreign_loop_it_reads_as_soon_as_no_other_thread_does() -> None:
+    """It could not read the link itself, and its messages need not wait for a moment."""
+    with Pair() as pair, MachPort(lambda message: None) as port, MachPort() as desk:
+        away = pair.across(desk)  # on the right
+        handle = pair.open(port)
+        port.fileno()
+        handle.send(b"settles it")
+        assert eventually(lambda: port.pending)
+        answering = Background(lambda: desk.receive(PATIENCE).reply(b"!"))
+        assert away.request(b"?", reply_timeout=PATIENCE).data == b"!"
+        answering.result()
+        assert pair.right.reading._reader is pair.right.service_source
