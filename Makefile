@@ -5,6 +5,8 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(CANDIDATES); do \
 	if $$python -c '$(RECENT)' >/dev/null 2>&1; then echo $$python; break; fi; done)
+# More extras of pyproject.toml to install for the tests: EXTRAS=qt
+EXTRAS ?=
 PYTEST_ARGS ?=
 # Many tests wait for other processes: two at once for each processor (tests/conftest.py).
 # PYTEST_ARGS="-n 0" is one by one.
@@ -16,7 +18,7 @@ BIN := $(VENV)/bin
 # Brings $(VENV) up to date with the extras named after it.
 environment = $(if $(strip $(PYTHON)),,$(error Python 3.11 or later is needed: \
 	install it, or name one with "make PYTHON=/path/to/python3"))$(PYTHON) scripts/environment.py $(VENV)
-CHECKS := cli docs lint test
+CHECKS := cli docs lint test $(EXTRAS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test pytest lint types format docs bench fuzz package environment clean
@@ -35,7 +37,7 @@ test: lint types docs  ## lint, types, documentation and every test with coverag
 	$(BIN)/python -m pytest --cov --cov-report=term $(PARALLEL) $(PYTEST_ARGS)
 
 pytest:  ## the tests alone, without coverage; PYTEST_ARGS="-k name -x"
-	@$(environment) cli test
+	@$(environment) cli test $(EXTRAS)
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: environment  ## style, formatting and the direction of imports
