@@ -21,6 +21,9 @@ _NUMBER = "component"
 """What the number is called: a number alone could not be told from one, where a field may be a port
 or a number."""
 
+COMPONENT = "x-portkit-component"
+"""The keyword of JSON Schema that says what travels there."""
+
 
 class Departing(list[Component]):
     """The context of an encoding: collects the components that travel beside it."""
@@ -93,10 +96,10 @@ def instance_schema(kind: type[Any]) -> core_schema.CoreSchema:
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """How the field looks where it is encoded."""
+    """How the field looks where it is encoded: the number of the component, those fields being 0."""
     return {
         "type": "object",
         "properties": {_NUMBER: {"type": "integer", "minimum": 1}},
         "required": [_NUMBER],
-        "description": f"which component of the message is the {name}; the encoded fields are 0",
+        COMPONENT: name,
     }

@@ -10,6 +10,7 @@ import typer
 import portkit
 from portkit.cli.certs.app import certs
 from portkit.cli.demo.command import run_demo
+from portkit.cli.schema.command import Format, run_schema
 from portkit.cli.worker.command import TOKEN, run_worker
 
 app: typer.Typer = typer.Typer(
@@ -224,3 +225,42 @@ def worker(
             },
         )
     )
+
+
+@app.command(
+    epilog="Exit status: 0 written; 1 not written, as the module cannot be imported or described, "
+    "or the folder not be written; 2 wrong usage."
+)
+def schema(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE[:ROUTER]",
+            help="Where the router is. ROUTER can be left out where the module has just one.",
+            show_default=False,
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where MODULE.ROUTER.schema.json and MODULE.ROUTER.md are written; made if it is "
+            "not there. By default standard output.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        Format | None,
+        typer.Option(
+            help="What to write. By default json to standard output, both to a folder.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write what messages a program takes, and what it answers: JSON Schema, and a Markdown page.
+
+    They are those of a portkit.typed.Router. The module is imported for that: what it does beside
+    defining things is done.
+    """
+    raise typer.Exit(run_schema(target, output, format))

@@ -71,6 +71,11 @@ class Router:
         """What is registered, by msgid."""
         return dict(self._routes)
 
+    @property
+    def has_default(self) -> bool:
+        """Whether messages that no other handler takes have one, too."""
+        return self._default is not None
+
     def on(
         self, payload: type[Payload] | None = None, *, msgid: int | None = None
     ) -> Callable[[H], H]:

@@ -83,6 +83,13 @@ class Quoting(Payload, msgid=16):
     word: Annotated[str, AfterValidator(quote)]
 
 
+class Tree(Payload, msgid=29):
+    """A model that holds itself."""
+
+    name: str
+    below: tuple[Tree, ...] = ()
+
+
 class Point(BaseModel):
     """A model that is no payload."""
 

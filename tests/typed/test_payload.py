@@ -21,7 +21,7 @@ from pydantic import (
 
 from portkit import InvalidPayloadError, MachPort, PortMessage
 from portkit.typed import JSON, JSONCodec, Payload
-from tests.typed.models import Handover, Job, Login, Picture, Point, Result
+from tests.typed.models import Handover, Job, Login, Picture, Point, Result, Tree
 
 T = TypeVar("T")
 
@@ -251,10 +251,3 @@ class TestSecrets:
 
         request = Request(credentials=Credentials(password=SecretStr("hush")))
         assert round_trip(request) == request
-
-
-class Tree(Payload, msgid=29):
-    """A model that holds itself."""
-
-    name: str
-    below: tuple[Tree, ...] = ()
