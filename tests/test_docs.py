@@ -9,6 +9,7 @@ below ``<!-- not run: REASON -->`` does not run; one that only includes an examp
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -18,10 +19,12 @@ import sys
 import tempfile
 import textwrap
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import portkit
 import portkit.errors
 from tests.support import PATIENCE
 
@@ -135,6 +138,40 @@ def test_included_examples_are_there(page: Path) -> None:
         assert block.included is None or (ROOT / block.included).is_file()
 
 
+def reference_entries() -> set[str]:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^::: (\S+)$", reference, re.MULTILINE))
+
+
+def is_public(module: str, name: str) -> bool:
+    imported = importlib.import_module(module)
+    if name in getattr(imported, "__all__", ()) or f"{module}.{name}" in reference_entries():
+        return True
+    return imported is portkit and find_spec(f"{module}.{name}") is not None
+
+
+def test_pages_and_examples_use_public_names_only() -> None:
+    """Those that a package of portkit lists, or the reference describes, and its modules."""
+    programs = {
+        f"{page.name}:{block.line}": block.text
+        for page in PAGES
+        for block in blocks_of(page)
+        if block.language == "python" and not block.included
+    }
+    programs |= {path.name: path.read_text() for path in (ROOT / "examples").glob("*.py")}
+    used = {
+        (where, node.module or "", alias.name)
+        for where, text in programs.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("portkit")
+        for alias in node.names
+    }
+    assert len(used) > 100
+    inner = {found for found in used if not is_public(*found[1:])}
+    # In place of the command, which would take the example much longer.
+    assert inner == {("hosts_with_tls.py", "portkit.cli.certs.folder", "CertsFolder")}
+
+
 def test_make_targets_that_the_pages_name_are_there() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
@@ -163,8 +200,7 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 
 @pytest.mark.parametrize("module", ["portkit"])
 def test_reference_has_every_public_name(module: str) -> None:
-    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    entries = set(re.findall(r"^::: (\S+)$", reference, re.MULTILINE))
+    entries = reference_entries()
     errors = {name for name in vars(portkit.errors) if name.endswith("Error")}
     assert "portkit.errors" in entries
     names = set(importlib.import_module(module).__all__) - errors
