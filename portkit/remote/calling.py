@@ -24,11 +24,25 @@ class Call(NamedTuple):
     depth: int
 
 
-_current: ContextVar[Call | None] = ContextVar("portkit.remote call", default=None)
+class Serving:
+    """Holds a call until it has been served.
+
+    What is registered during the call has its context, and so this, for as long as it lasts; but
+    not the call.
+    """
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call: Call | None = call
+
+
+_current: ContextVar[Serving | None] = ContextVar("portkit.remote call", default=None)
 set_current = _current.set
 reset_current = _current.reset
 
 
 def current_call() -> Call | None:
     """The call that the present code serves, or None."""
-    return _current.get()
+    serving = _current.get()
+    return None if serving is None else serving.call

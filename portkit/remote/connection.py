@@ -5,31 +5,34 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
+from portkit import _fork
 from portkit._arguments import check_timeout
+from portkit._context import detached
 from portkit._handlers import Handler
 from portkit._report import logger
 from portkit.errors import InvalidPayloadError, InvalidPortError, PortError
+from portkit.link.remote_port import RemotePort
 from portkit.message import Component
+from portkit.notifications import NotificationCenter
 from portkit.port import Port, ReplyPort
 from portkit.remote import failure
 from portkit.remote.calling import current_call
 from portkit.remote.exchange import Coming, Leaving
-from portkit.remote.export import REMOTE_MODE, Export, local_port
+from portkit.remote.export import REMOTE_MODE
+from portkit.remote.exports import ENDED, Exports
+from portkit.remote.imports import Imports
 from portkit.remote.interface import interface_of
 from portkit.remote.messages import Greeting, Kind
-from portkit.remote.object_server import ObjectServer
-from portkit.remote.proxy import Proxy, proxy_class
-from portkit.remote.stream import RemoteAsyncIterator, RemoteIterator, StreamServer
-from portkit.runloop.constants import COMMON_MODES
+from portkit.remote.options import Counts, Options, Statistics
 from portkit.runloop.loop import RunLoop
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from portkit.message import PortMessage, Sender
-    from portkit.remote.method import Method, Result
+    from portkit.remote.method import Method
     from portkit.remote.service import Service
 
 I = TypeVar("I")  # noqa: E741 - an interface
@@ -37,58 +40,13 @@ Authenticate = Callable[["Sender | None", bytes], bool]
 """Whether whoever sends these credentials may call; asked before anything else."""
 
 
-class Options(NamedTuple):
-    """How a connection behaves.
+CONNECTION_DID_INITIALIZE: Final = "ConnectionDidInitialize"
+"""Posted to the default notification center once when a connection was made: its sender (D1)."""
+CONNECTION_DID_DIE: Final = "ConnectionDidDie"
+"""Posted to the default notification center once when a connection has ended: its sender (D6).
 
-    Attributes:
-        timeout: seconds for a call to be accepted, and again for its answer; None is for ever.
-        independent: while a call waits, serve nothing: unrelated calls are queued until the
-            outermost conversation is over, and callbacks during a call wait for ever (D7).
-        max_objects: how many objects and iterators of this side the other may hold.
-        max_depth: how deep calls of the two sides may be nested.
-        tracebacks: tell the other side where an exception was raised.
-    """
-
-    timeout: float | None = 5.0
-    independent: bool = False
-    max_objects: int = 10_000
-    max_depth: int = 32
-    tracebacks: bool = True
-
-
-class Counts:
-    """What a connection has done so far.
-
-    Attributes:
-        made: calls to the other side.
-        served: calls from the other side.
-        failed: of these, those that raised.
-        refused: of these, those that did not fit the interface.
-    """
-
-    __slots__ = ("failed", "made", "refused", "served")
-
-    def __init__(self) -> None:
-        self.made: int = 0
-        self.served: int = 0
-        self.failed: int = 0
-        self.refused: int = 0
-
-
-class Statistics(NamedTuple):
-    """A snapshot of a connection (D14); see :class:`Counts`.
-
-    Attributes:
-        objects: how many of this side the other holds.
-        proxies: how many this side holds.
-    """
-
-    made: int
-    served: int
-    failed: int
-    refused: int
-    objects: int
-    proxies: int
+In the call that ended it, or on the connection's run loop when the other side has.
+"""
 
 
 class Connection:
@@ -101,20 +59,19 @@ class Connection:
     def __init__(self, loop: RunLoop, options: Options, door: Port | None = None) -> None:
         """For :meth:`to` and :class:`Service`; not for users."""
         check_timeout(options.timeout)
+        options.check()
         self.loop: RunLoop = loop
         self.options: Options = options
         self.counts: Counts = Counts()
         self.sender: Sender | None = None
         self._door = door
         self._root: Port | None = None
-        self._offered: tuple[int, type[Any]] | None = None
         self._lock = RLock()
-        self._exports: dict[object, Export] = {}
-        self._proxies: weakref.WeakValueDictionary[tuple[Port, type[Any]], Proxy] = (
-            weakref.WeakValueDictionary()
-        )
+        self._exports = Exports(self, self._abandoned)
+        self._imports = Imports(self)
         self._handlers: list[Handler] = []
         self._ended = False
+        self._generation = _fork.generation
 
     @classmethod
     def to(
@@ -129,16 +86,23 @@ class Connection:
                 of the calling thread.
             options: of :class:`Options`.
         """
+        if not isinstance(port, Port):
+            raise TypeError(f"connect to a port, not to {port!r}")
         connection = cls(loop or RunLoop.current(), Options(**options), port)
-        connection._credentials = credentials
+        connection._credentials = bytes(memoryview(credentials))
+        connection.announce()
         return connection
+
+    def announce(self) -> None:
+        """It was made; for whoever makes it."""
+        NotificationCenter.default().post(CONNECTION_DID_INITIALIZE, self)
 
     @classmethod
     def serve(
         cls,
         port: Port,
         root: object,
-        interface: type[Any],
+        interface: Any,
         *,
         authenticate: Authenticate | None = None,
         loop: RunLoop | None = None,
@@ -177,21 +141,26 @@ class Connection:
             PortError: as :meth:`portkit.Port.request`.
         """
         protocol = cast("type[Any]", interface)
-        described = interface_of(protocol)
-        root = self._root
-        if root is None:
-            if self._door is None:
-                raise PortError("only the side that connected asks for the root object")
-            greeting = Greeting.model_construct(
-                interface=described.name, credentials=self._credentials
-            )
-            data = greeting.model_dump_json()
-            reply = self.ask(self._door, data.encode(), Kind.HELLO)
-            if reply.msgid != Kind.RESULT or not reply.ports:
-                raise InvalidPayloadError(f"{self._door!r} serves no object: {reply!r}")
-            root = self._root = reply.ports[0]
-            root.add_invalidation_handler(_Died(self), loop=self.loop)
-        return cast("I", self._proxy(root, protocol))
+        interface_of(protocol)
+        root = self._root or self._connect()
+        return cast("I", self._imports.proxy(root, protocol))
+
+    def _connect(self) -> Port:
+        """Be let in at the door; the port of the root object."""
+        if self._door is None:
+            raise PortError("only the side that connected asks for the root object")
+        greeting = Greeting.model_construct(credentials=self._credentials).model_dump_json()
+        reply = self.ask(self._door, greeting.encode(), Kind.HELLO)
+        root = reply.ports[0] if reply.ports else None
+        if reply.msgid != Kind.RESULT or not isinstance(root, RemotePort):
+            raise InvalidPayloadError(f"{self._door!r} serves no object: {reply!r}")
+        with self._lock:
+            self._check_alive()
+            if self._root is not None:  # another thread was first
+                return self._root
+            self._root = root
+        detached(root.add_invalidation_handler, _Died(self), loop=self.loop)
+        return root
 
     # Calls to the other side.
 
@@ -268,8 +237,8 @@ class Connection:
         depth = 1 if call is None else call.depth + 1
         self.check_depth(depth, method)
         self.counts.made += 1
-        leaving = Leaving(self)
         given = method.bind(args, kwargs)
+        leaving = Leaving(self)
         try:
             data = method.arguments.encode(given, leaving)
         except InvalidPayloadError as error:
@@ -306,90 +275,6 @@ class Connection:
                 f"is {self.options.max_depth}: let them call each other less, or raise max_depth="
             )
 
-    # References and streams.
-
-    def offer(self, root: object, interface: type[Any]) -> Port:
-        """The port of the root object; the connection lasts until nobody holds it any more."""
-        self._offered = (id(root), interface)
-        return self.reference_to(root, interface)
-
-    def reference_to(self, value: Any, protocol: type[Any]) -> Port:
-        """The port that stands for an object, or for a proxy, with the other side."""
-        if isinstance(value, Proxy):
-            port: Port = value._port
-            return port
-        key = (id(value), protocol)
-        while True:
-            with self._lock:
-                export = self._exports.get(key)
-                if export is None:
-                    server = ObjectServer(self, value, interface_of(protocol))
-                    export = self._export(key, server, 1024)
-                handle = export.handle()
-            if handle is not None:
-                return handle
-            self._exports.pop(key, None)
-
-    def object_at(self, port: Port, protocol: type[Any]) -> Any:
-        """The object that a port stands for: one of this side, or a proxy.
-
-        Raises:
-            TypeError: it stands for no object with that interface.
-        """
-        local = local_port(port)
-        if local is None:
-            return self._proxy(port, protocol)
-        server = local.delegate
-        if not isinstance(server, ObjectServer):
-            raise TypeError(f"{port!r} is of no object")
-        interface_of(protocol).check(server.target)
-        if server.loop is self.loop:
-            return server.target
-        return self._proxy(port, protocol)
-
-    def stream_of(self, iterable: Any, items: Result) -> Port:
-        """The port by which the other side iterates."""
-        server = StreamServer(self, iterable, items)
-        with self._lock:
-            export = self._export(server, server, 16)
-        server.end = export.end
-        handle = export.handle()
-        assert handle is not None, "it was made here, and nobody else knows it"
-        return handle
-
-    def stream_at(
-        self, port: Port, items: Result, *, is_async: bool
-    ) -> RemoteIterator | RemoteAsyncIterator:
-        """The iterator that a port stands for."""
-        return (RemoteAsyncIterator if is_async else RemoteIterator)(self, port, items)
-
-    def _export(self, key: object, serve: Callable[[PortMessage], Any], queue_limit: int) -> Export:
-        self._check_alive()
-        if len(self._exports) >= self.options.max_objects:
-            raise PortError(
-                f"the other side holds {len(self._exports)} objects of this one, which is the "
-                "limit: have it let go of some, or raise max_objects="
-            )
-        modes = (COMMON_MODES,) if self.options.independent else (COMMON_MODES, REMOTE_MODE)
-        export = Export(serve, self.loop, modes, lambda: self._forget(key), queue_limit)
-        self._exports[key] = export
-        return export
-
-    def _forget(self, key: object) -> None:
-        self._exports.pop(key, None)
-        if isinstance(key, StreamServer):
-            key.close()
-        if key == self._offered:  # the caller has let go of everything, or is gone
-            self._die()
-
-    def _proxy(self, port: Port, protocol: type[Any]) -> Proxy:
-        with self._lock:
-            proxy = self._proxies.get((port, protocol))
-            if proxy is None:
-                proxy = proxy_class(interface_of(protocol))(self, port, self.options.timeout)
-                self._proxies[port, protocol] = proxy
-            return proxy
-
     # Serving.
 
     def refuse(self, message: PortMessage, error: InvalidPayloadError) -> None:
@@ -420,15 +305,19 @@ class Connection:
     # Its end.
 
     def invalidate(self) -> None:
-        """End the connection: nothing is called any more, either way (D6). Idempotent."""
-        self._die()
+        """End the connection: nothing is called any more, either way (D6). Idempotent.
+
+        Calls that wait meanwhile get their answers, or what has become of them.
+        """
+        self._die(at_once=True)
 
     def add_invalidation_handler(
         self, handler: Callable[[Connection], object], *, loop: RunLoop | None = None
     ) -> None:
         """Have ``handler(connection)`` called once when the connection has ended, or the peer has.
 
-        Where, is as for :meth:`portkit.Port.add_invalidation_handler`.
+        Where, is as for :meth:`portkit.Port.add_invalidation_handler`. See also
+        :data:`portkit.remote.CONNECTION_DID_DIE`.
         """
         record = Handler(handler, loop)
         with self._lock:
@@ -446,25 +335,40 @@ class Connection:
             counts.failed,
             counts.refused,
             len(self._exports),
-            len(self._proxies),
+            len(self._imports),
         )
 
-    def _die(self) -> None:
+    def _abandoned(self) -> None:
+        """Nobody holds the root object any more: the other side has gone, or is done.
+
+        What it sent before is still delivered.
+        """
+        self._die(at_once=False)
+
+    def _die(self, *, at_once: bool) -> None:
+        if self._generation != _fork.generation:
+            return  # all of it is the parent's; so may be who holds the lock
         with self._lock:
             if self._ended:
                 return
             self._ended = True
-            exports = list(self._exports.values())
             handlers, self._handlers = self._handlers, []
-        for export in exports:
-            export.end()
-        self._root = None
+            root, self._root = self._root, None
+        self._exports.end(at_once=at_once)
+        self._imports.end()
+        if root is not None:
+            root.invalidate()
         for handler in handlers:
             handler.notify(cast("Any", self))
+        NotificationCenter.default().post(CONNECTION_DID_DIE, self)
 
     def _check_alive(self) -> None:
         if self._ended:
-            raise InvalidPortError("the connection has ended: make another one")
+            raise InvalidPortError(ENDED)
+        if self._generation != _fork.generation:
+            raise InvalidPortError(
+                "the connection was made before this process was forked: make another one"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -491,4 +395,4 @@ class _Died:
     def __call__(self, port: Port) -> None:
         connection = self._connection()
         if connection is not None:
-            connection._die()
+            connection._die(at_once=True)

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from portkit._field_schema import Arrived, Departing
+from portkit.errors import PortError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from portkit.message import Component
+    from portkit.port import Port
     from portkit.remote.connection import Connection
+    from portkit.remote.method import Result
 
 
 class Leaving(Departing):
-    """Components that leave by a connection."""
+    """Components that leave by a connection.
+
+    Attributes:
+        error: why an object or an iterator cannot go: pydantic tells its own errors instead.
+    """
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
-        self.connection: Connection = connection
+        self._connection = connection
+        self.error: PortError | None = None
+
+    def reference_to(self, value: Any, protocol: Any) -> Port:
+        """The port that stands for an object."""
+        try:
+            return self._connection._exports.reference_to(value, protocol)
+        except PortError as error:
+            self.error = error
+            raise
+
+    def stream_of(self, iterable: Any, items: Result) -> Port:
+        """The port of an iterator."""
+        try:
+            return self._connection._exports.stream_of(iterable, items)
+        except PortError as error:
+            self.error = error
+            raise
 
 
 class Coming(Arrived):

@@ -1,7 +1,7 @@
-"""What one side has and the other may call: each object, and each stream, with a port of its own.
+"""The port of something that one side has and the other may call: an object, or an iterator.
 
 The port is the capability: who was not handed it can name nothing, and every right to it is known
-to the link it went over. An export ends once nobody holds its port, or with the connection.
+to the link it went over. It ends once nobody holds it, or with the connection.
 """
 
 from __future__ import annotations
@@ -15,85 +15,119 @@ from portkit.errors import LoopEndedError
 from portkit.link.local_right import LocalRight
 from portkit.link.remote_port import RemotePort
 from portkit.local_port import LocalPort
-from portkit.port import Port
-from portkit.runloop.constants import COMMON_MODES
+from portkit.runloop.blocks import Block
 
 if TYPE_CHECKING:
+    from portkit.local_port import Exported
     from portkit.message import PortMessage
+    from portkit.port import Port
     from portkit.runloop.loop import RunLoop
 
 REMOTE_MODE = "portkit.remote"
 """The mode in which a thread waits for the answer to a call: it serves callbacks meanwhile (D7)."""
 
 
-class Export:
+class Export(LocalPort):
     """A port with what it stands for, served on a run loop.
 
     Args:
         serve: the delegate.
         loop: which serves it.
         modes: in which.
-        ended: called once when it has ended, on any thread.
+        ended: called once, with the port, when that has ended, on any thread.
         queue_limit: of the port.
     """
+
+    __slots__ = ("_ended", "_guard", "_is_over", "_modes", "_right", "_server_loop")
 
     def __init__(
         self,
         serve: Callable[[PortMessage], Any],
         loop: RunLoop,
         modes: tuple[str, ...],
-        ended: Callable[[], None],
+        ended: Callable[[Export], None],
         queue_limit: int,
     ) -> None:
-        self.loop: RunLoop = loop
-        self._ended = ended
-        self._lock = RLock()
-        self._right: Callable[[], LocalRight | None] = _nothing
-        self.port: LocalPort = LocalPort(serve, queue_limit=queue_limit)
+        self._ended: Callable[[Export], None] = ended
+        self._guard = RLock()
+        self._is_over = False
+        self._right: Callable[[], LocalRight | None] = _nobody
+        self._server_loop = loop
+        self._modes = modes
+        super().__init__(serve, queue_limit=queue_limit)
         try:
             for mode in modes:
-                loop.add_port(self.port, mode)
-            self.port.add_no_senders_handler(self._check_holders, loop=loop)
+                loop.add_port(self, mode)
         except BaseException:
-            self.port.invalidate()
+            self.invalidate()
             raise
 
-    def handle(self) -> Port | None:
-        """The port for somebody to hold; None where the export has just ended.
+    def handle(self) -> RemotePort | None:
+        """The port for somebody to hold; None where it has just ended.
 
         Within the process, too, it is known when the last of them is gone.
         """
-        with self._lock:
-            if not self.port.is_valid:
+        with self._guard:
+            if self._is_over or not self.is_valid:
                 return None
             right = self._right()
             if right is None:
-                right = LocalRight(self.port)
-                self._right = weakref.ref(right, self._right_gone)
+                right = LocalRight(self)
+                self._right = weakref.ref(right, self._unhandled)
             return RemotePort(right)
 
-    def end(self) -> None:
-        """Nobody can call it any more."""
-        self.port.invalidate()
-        ended, self._ended = self._ended, _nothing
-        ended()
+    def end_if_unheld(self) -> bool:
+        """End it where nobody holds it; whether that is so."""
+        with self._guard:
+            if self._right() is not None or self._senders:
+                return False
+            self._is_over = True
+        self.end_when_empty()
+        return True
 
-    def _right_gone(self, right: object) -> None:
-        try:  # a finalizer, on any thread
-            self.loop.perform(self._check_holders, self.port, modes=(COMMON_MODES, REMOTE_MODE))
+    def end_when_empty(self) -> None:
+        """Nobody sends any more: end it once what was sent before has been delivered."""
+        with self._guard:
+            self._is_over = True
+        if not self.pending or not self._perform(self.end_when_empty):
+            self.invalidate()
+
+    def _unhandled(self, right: object) -> None:
+        """No handle of this process is left. A finalizer calls this, on any thread."""
+        self._perform(self.end_if_unheld)
+
+    def _drop_sender(self, sender: Exported, otherwise: RunLoop | None) -> None:
+        super()._drop_sender(sender, otherwise)
+        if not self._senders:
+            self._perform(self.end_if_unheld)
+
+    def _perform(self, fn: Callable[[], object]) -> bool:
+        try:  # also while a call waits: a program may do nothing else
+            self._server_loop._put(_Look(fn, (), self._modes), wake=True)
         except LoopEndedError:
-            pass
+            return False
+        return True
 
-    def _check_holders(self, port: Port) -> None:
-        with self._lock:
-            unheld = self._right() is None and not self.port._senders
-            if unheld:
-                self.port.invalidate()
-        if unheld:
-            self.end()
+    def _withdraw(self) -> None:
+        super()._withdraw()
+        ended, self._ended = self._ended, _nothing
+        ended(self)
 
 
-def _nothing() -> None:
+class _Look(Block):
+    """A look at who holds a port. If the loop ends before it, the port ends with that anyway."""
+
+    __slots__ = ()
+
+    def abandon(self, error: LoopEndedError) -> None:
+        """Nothing is lost."""
+
+
+def _nobody() -> None:
+    """The right of this process where it has none."""
+
+
+def _nothing(export: Export) -> None:
     """What is called where nobody is to be told any more."""
 
 

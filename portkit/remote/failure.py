@@ -16,16 +16,27 @@ from portkit.typed.explain import explain
 _NONE: Mapping[str, type[Exception]] = MappingProxyType({})
 _LONGEST = 16_384
 """Characters of a traceback, and of a message: the last of the one, the first of the other."""
+_LARGEST = 1 << 18
+"""Bytes of an exception that goes with its arguments."""
 
 
 class Failure(BaseModel):
-    """An exception, as it travels."""
+    """An exception, as it travels.
 
-    model_config = ConfigDict(frozen=True)
+    Attributes:
+        type: its class.
+        message: what it says.
+        traceback: where it was raised.
+        declared: the class, it or one that it is derived from, that the caller expects.
+        args: what that is made of.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     type: str
     message: str
     traceback: str = ""
+    declared: str = ""
     args: list[JsonValue] | None = None
 
 
@@ -35,21 +46,29 @@ def of(
     """What to answer for an exception, whatever it is."""
     if isinstance(error, RemoteError):  # of a third side, say: it stays what it was
         first = Failure.model_construct(
-            type=error.type, message=error.message, traceback=error.traceback
+            type=_plain(error.type),
+            message=_plain(error.message),
+            traceback=_plain(error.traceback),
         )
         return first.model_dump_json().encode()
-    declared = full_name(type(error)) in raises
     failure = Failure.model_construct(
-        type=full_name(type(error)),
-        message=_text(error)[:_LONGEST],
-        traceback=_traceback(error)[-_LONGEST:] if with_traceback else "",
-        args=list(error.args) if declared else None,
+        type=_plain(full_name(type(error))),
+        message=_plain(_text(error)[:_LONGEST]),
+        traceback=_plain(_traceback(error)[-_LONGEST:]) if with_traceback else "",
     )
-    try:
-        # args may hold anything: where that is no JSON the error comes as one not declared.
-        return Failure.model_validate(failure.__dict__).model_dump_json().encode()
-    except (ValueError, RecursionError):
-        return failure.model_copy(update={"args": None}).model_dump_json().encode()
+    declared = next((base for base in map(full_name, type(error).__mro__) if base in raises), None)
+    if declared is not None:
+        try:
+            # args may hold anything: where that is no JSON the error comes as one not declared.
+            whole = Failure.model_validate(
+                {**failure.__dict__, "declared": declared, "args": list(error.args)}
+            )
+            data = whole.model_dump_json().encode()
+            if len(data) < _LARGEST:
+                return data
+        except Exception:  # noqa: S110 - of an attribute named args, too
+            pass
+    return failure.model_dump_json().encode()
 
 
 def _text(error: BaseException) -> str:
@@ -66,6 +85,11 @@ def _traceback(error: BaseException) -> str:
         return ""
 
 
+def _plain(text: str) -> str:
+    """The text, as far as it can be encoded."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def to_raise(data: bytes | None, raises: Mapping[str, type[Exception]] = _NONE) -> Exception:
     """The exception that an answer stands for."""
     try:
@@ -73,7 +97,7 @@ def to_raise(data: bytes | None, raises: Mapping[str, type[Exception]] = _NONE) 
     except ValidationError as error:
         return InvalidPayloadError(f"an exception that came cannot be read: {explain(error)}")
     remote = RemoteError(printable(failure.type), failure.message, failure.traceback)
-    declared = raises.get(failure.type)
+    declared = raises.get(failure.declared)
     if declared is None or failure.args is None:
         return remote
     try:

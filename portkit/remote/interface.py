@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, TypeVar, get_origin
 
 from portkit.remote.method import Method
-from portkit.remote.protocols import is_interface
+from portkit.remote.protocols import is_interface, name_of, variables_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,8 +24,13 @@ def oneway(method: F) -> F:
 def raises(*errors: type[Exception]) -> Callable[[F], F]:
     """Say which exceptions of a method come back as themselves, instead of as ``RemoteError``.
 
-    Their ``args`` have to be plain: numbers, text, None, and lists and dicts of these.
+    One of a class derived from these comes as the nearest of them. Their ``args`` have to be plain:
+    numbers, text, None, and lists and dicts of these; they are made anew from these.
     """
+    given: tuple[object, ...] = errors
+    for error in given:
+        if not (isinstance(error, type) and issubclass(error, Exception)):
+            raise TypeError(f"a method raises exceptions, and {error!r} is no class of these")
 
     def mark(method: F) -> F:
         method.__portkit_raises__ = errors  # type: ignore[attr-defined]
@@ -45,7 +50,7 @@ class Interface(NamedTuple):
 
     name: str
     methods: dict[str, Method]
-    protocol: type[Any]
+    protocol: Any
 
     def check(self, target: object) -> None:
         """Raise unless ``target`` has every method.
@@ -58,41 +63,53 @@ class Interface(NamedTuple):
             raise TypeError(f"{target!r} is no {self.name}: it has no {', no '.join(missing)}")
 
 
-_interfaces: dict[type[Any], Interface] = {}
+_interfaces: dict[Any, Interface] = {}
 
 
-def interface_of(protocol: type[Any]) -> Interface:
+def interface_of(protocol: Any) -> Interface:
     """The interface that a protocol class describes.
 
     Raises:
-        TypeError: it is no protocol class; or something in it cannot be called from elsewhere.
+        TypeError: it is no protocol class; or something in it, or in an interface that it names,
+            cannot be called from elsewhere.
     """
-    found = _interfaces.get(protocol)
+    found = _interfaces.get(protocol) if isinstance(protocol, Hashable) else None
     if found is None:
-        found = _interfaces[protocol] = _describe(protocol)
+        described: dict[Any, Interface] = {}
+        rest = [protocol]
+        while rest:
+            other = rest.pop()
+            if other not in described and other not in _interfaces:
+                interface = described[other] = _describe(other)
+                rest += [name for method in interface.methods.values() for name in method.named]
+        _interfaces.update(described)
+        found = _interfaces[protocol]
     return found
 
 
-def _describe(protocol: type[Any]) -> Interface:
+def _describe(protocol: Any) -> Interface:
     if not is_interface(protocol):
         raise TypeError(f"an interface is a typing.Protocol class, not {protocol!r}")
     methods: dict[str, Method] = {}
-    for base in reversed(protocol.__mro__):
+    variables = variables_of(protocol)
+    origin = get_origin(protocol) or protocol
+    name_of_protocol = name_of(protocol)
+    for base in reversed(origin.__mro__):
         if not is_interface(base):
             continue
         for name in inspect.get_annotations(base):
             if not name.startswith("_"):
                 raise TypeError(
-                    f"{protocol.__name__}.{name} is no method: write one that returns it"
+                    f"{name_of_protocol}.{name} is no method: write one that returns it"
                 )
         for name, member in vars(base).items():
             if name.startswith("_"):
                 continue
             if not inspect.isfunction(member):
                 raise TypeError(
-                    f"{protocol.__name__}.{name} is no plain method, as those of an interface are"
+                    f"{name_of_protocol}.{name} is no plain method, as those of an interface are"
                 )
-            methods[name] = Method(protocol, member)
+            methods[name] = Method(protocol, name, member, variables.get(base, {}))
     if not methods:
-        raise TypeError(f"{protocol.__name__} has no public methods; an interface has some")
-    return Interface(protocol.__name__, methods, protocol)
+        raise TypeError(f"{name_of_protocol} has no public methods; an interface has some")
+    return Interface(name_of_protocol, methods, protocol)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict
 
 
 class Kind(IntEnum):
@@ -39,5 +39,4 @@ class Greeting(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: int = VERSION
-    interface: str = Field(max_length=256)
     credentials: Base64Bytes = b""

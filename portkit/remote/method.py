@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NotRequired, get_type_hints
+from typing import TYPE_CHECKING, Any, NotRequired, cast, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticUserError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from typing_extensions import TypedDict
 
 from portkit.errors import InvalidPayloadError
-from portkit.typed.explain import explain
+from portkit.remote.protocols import name_of, substituted
+from portkit.typed.explain import explain, explain_encoding
 
 if TYPE_CHECKING:
-    from portkit._field_schema import Arrived, Departing
+    from portkit.remote.exchange import Coming, Leaving
 
 _CONFIG = ConfigDict(
-    arbitrary_types_allowed=False, ser_json_bytes="base64", val_json_bytes="base64", extra="forbid"
+    arbitrary_types_allowed=False,
+    extra="forbid",
+    ser_json_bytes="base64",
+    ser_json_inf_nan="constants",
+    val_json_bytes="base64",
 )
+_UNFIT = (PydanticUserError, PydanticUndefinedAnnotation)
+_PLACE = re.compile(r"(^|; )0(?:\.|(?=: ))")
+"""Where a field is, in :func:`explain`: in the list that every value is written as."""
 
 
 class Result:
@@ -26,37 +35,52 @@ class Result:
 
     Args:
         kind: the type, as pydantic is to have it.
+
+    Raises:
+        pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation: nothing can be encoded
+            by it.
     """
 
     def __init__(self, kind: Any) -> None:
-        adapter = _adapter(kind)
+        # In a list, for pydantic takes a configuration for no dataclass and no TypedDict alone.
+        adapter: TypeAdapter[tuple[Any]] = _adapter(kind)
         self._validator = adapter.validator
         self._serializer = adapter.serializer
+        self._schema = adapter.core_schema
 
-    def encode(self, value: Any, context: Departing) -> bytes:
+    def encode(self, value: Any, context: Leaving) -> bytes:
         """The value as bytes.
 
         Raises:
             InvalidPayloadError: it is none of the type, or cannot be encoded.
+            PortError: an object or iterator in it cannot go.
         """
         try:
-            checked = self._validator.validate_python(value)
-            return self._serializer.to_json(checked, context=context)
+            checked = self._validator.validate_python((value,))
+            return self._serializer.to_json(checked, context=context, warnings="error")
         except ValidationError as error:
-            raise InvalidPayloadError(explain(error)) from None
+            raise InvalidPayloadError(self._explain(error)) from None
         except (ValueError, RecursionError) as error:
-            raise InvalidPayloadError(f"it cannot be encoded: {error}") from error
+            if context.error is not None:
+                raise context.error from None
+            raise InvalidPayloadError(f"it cannot be encoded: {explain_encoding(error)}") from error
 
-    def decode(self, data: bytes | memoryview, context: Arrived) -> Any:
+    def decode(self, data: bytes | memoryview, context: Coming) -> Any:
         """The value that such bytes stand for.
 
         Raises:
             InvalidPayloadError: they stand for none.
         """
         try:
-            return self._validator.validate_json(bytes(data), context=context)
+            return self._validator.validate_json(bytes(data), context=context)[0]
         except ValidationError as error:
-            raise InvalidPayloadError(explain(error)) from None
+            raise InvalidPayloadError(self._explain(error)) from None
+        except Exception as error:  # of a validator of the program
+            raise InvalidPayloadError(f"it is not valid ({type(error).__name__})") from error
+
+    def _explain(self, error: ValidationError) -> str:
+        text = _PLACE.sub(r"\1", explain(error, cast("dict[str, Any]", self._schema)))
+        return text.removeprefix(": ")
 
 
 class Method:
@@ -64,7 +88,9 @@ class Method:
 
     Args:
         protocol: the class it is of.
+        name: its own.
         function: it.
+        variables: what type variables in its annotations stand for.
 
     Attributes:
         name: its own.
@@ -75,18 +101,24 @@ class Method:
         arguments: those that are given, by name.
         result: what it returns.
         raises: exceptions that come back as themselves, by name.
+        named: the interfaces that its annotations name.
 
     Raises:
         TypeError: something in its signature cannot be called from elsewhere.
     """
 
-    def __init__(self, protocol: type[Any], function: Callable[..., Any]) -> None:
-        from portkit.remote.annotations import remote_type  # noqa: PLC0415 - types name methods' own
-
-        self.name: str = function.__name__
+    def __init__(
+        self,
+        protocol: Any,
+        name: str,
+        function: Callable[..., Any],
+        variables: Mapping[Any, Any],
+    ) -> None:
+        self.name: str = name
         self.head: bytes = self.name.encode()
-        self.full_name: str = f"{protocol.__name__}.{function.__name__}"
-        hints = self._hints(function)
+        self.full_name: str = f"{name_of(protocol)}.{name}"
+        hints = self._hints(function, variables)
+        self.named: list[Any] = []
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())[1:]
         fields: dict[str, Any] = {}
@@ -95,12 +127,14 @@ class Method:
                 raise TypeError(f"{self.full_name} takes *{parameter.name}: name each argument")
             if parameter.name not in hints:
                 raise TypeError(f"{self.full_name} has no annotation for {parameter.name}")
-            kind = remote_type(hints[parameter.name])
+            kind = self._kind(hints[parameter.name], protocol)
             fields[parameter.name] = (
                 kind if parameter.default is parameter.empty else NotRequired[kind]
             )
         if "return" not in hints:
             raise TypeError(f"{self.full_name} has no annotation for what it returns")
+        self._names = list(fields)
+        self._required = {p.name for p in parameters if p.default is p.empty}
         self._positional = [p.name for p in parameters if p.kind != p.KEYWORD_ONLY]
         self._only_positional = [p.name for p in parameters if p.kind == p.POSITIONAL_ONLY]
         self.is_oneway: bool = getattr(function, "__portkit_oneway__", False)
@@ -110,18 +144,29 @@ class Method:
         if self.is_oneway and hints["return"] is not type(None):
             raise TypeError(f"{self.full_name} is one-way and so returns None")
         given: Any = TypedDict("Arguments", fields)  # type: ignore[misc]
-        given.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]
+        self.arguments: Result = self._coded(given)
+        self.result: Result = self._coded(self._kind(hints["return"], protocol))
+
+    def _kind(self, annotation: Any, protocol: Any) -> Any:
+        from portkit.remote.annotations import remote_type  # noqa: PLC0415 - types name methods' own
+
         try:
-            self.arguments: Result = Result(given)
-            self.result: Result = Result(remote_type(hints["return"]))
-        except PydanticUserError as error:
+            return remote_type(annotation, protocol, self.named)
+        except (TypeError, *_UNFIT) as error:
+            raise TypeError(f"{self.full_name}: {error}") from None
+
+    def _coded(self, kind: Any) -> Result:
+        try:
+            return Result(kind)
+        except _UNFIT as error:
             raise TypeError(
                 f"{self.full_name} has an annotation that nothing can be encoded by: {error}"
-            ) from error
+            ) from None
 
-    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
+    def _hints(self, function: Callable[..., Any], variables: Mapping[Any, Any]) -> dict[str, Any]:
         try:
-            return get_type_hints(function, include_extras=True)
+            hints = get_type_hints(function, include_extras=True)
+            return {name: substituted(hint, variables) for name, hint in hints.items()}
         except NameError as error:
             raise TypeError(
                 f"an annotation of {self.full_name} cannot be resolved: {error}; define what it "
@@ -132,7 +177,8 @@ class Method:
         """The arguments by name.
 
         Raises:
-            TypeError: there are too many, or one is given twice.
+            TypeError: there are too many or too few, one is given twice, or there is none of a
+                name.
         """
         if len(args) > len(self._positional):
             raise TypeError(
@@ -140,19 +186,34 @@ class Method:
                 f"not {len(args)}"
             )
         given = dict(zip(self._positional, args, strict=False))
-        if not kwargs:
-            return given
+        if kwargs:
+            self._add(given, kwargs)
+        if not self._required <= given.keys():
+            missing = [name for name in self._names if name in self._required - given.keys()]
+            raise TypeError(f"{self.full_name} needs a value for {', '.join(missing)}")
+        return given
+
+    def _add(self, given: dict[str, Any], kwargs: Mapping[str, Any]) -> None:
         twice = given.keys() & kwargs.keys()
         if twice:
             raise TypeError(f"{self.full_name} got several values for {', '.join(sorted(twice))}")
+        unknown = [name for name in kwargs if name not in self._names]
+        if unknown:
+            raise TypeError(
+                f"{self.full_name} takes no {', no '.join(unknown)}; it takes "
+                f"{', '.join(self._names) or 'nothing'}"
+            )
         given.update(kwargs)
-        return given
 
     def call(self, target: object, given: dict[str, Any]) -> Any:
         """Call it on the object that has it."""
         if not self._only_positional:
             return getattr(target, self.name)(**given)
-        args = [given.pop(name) for name in self._only_positional if name in given]
+        args: list[Any] = []
+        for name in self._only_positional:
+            if name not in given:
+                break  # those after it can then be given by name only, which the target refuses
+            args.append(given.pop(name))
         return getattr(target, self.name)(*args, **given)
 
 
@@ -161,12 +222,7 @@ def full_name(error: type[BaseException]) -> str:
     return f"{error.__module__}.{error.__qualname__}"
 
 
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[tuple[Any]]:
     # An adapter keeps the variables of the function that makes it. With an error among them that
     # would be all callers' too, and the ports in them, until the garbage is collected.
-    try:
-        return TypeAdapter(kind, config=_CONFIG)
-    except PydanticUserError as error:
-        if error.code != "type-adapter-config-unused":
-            raise
-    return TypeAdapter(kind)  # a model, which has a configuration of its own
+    return TypeAdapter(tuple[kind], config=_CONFIG)

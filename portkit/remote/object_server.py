@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from portkit._report import report
 from portkit._text import printable
-from portkit.errors import InvalidPayloadError
+from portkit.errors import InvalidPayloadError, PortError
 from portkit.port import ReplyPort
 from portkit.remote import failure
-from portkit.remote.calling import Call, reset_current, set_current
+from portkit.remote.calling import Call, Serving, reset_current, set_current
 from portkit.remote.exchange import Coming, Leaving
 from portkit.remote.interface import Interface
 from portkit.remote.messages import Kind
@@ -26,6 +26,8 @@ _LONGEST_HEAD = 1024
 """Bytes that are looked at for a method's name."""
 _PLAIN = frozenset({type(None), bool, bytes, dict, float, int, list, str, tuple})
 """What is not awaited, told quickly."""
+_SMALL = 32_768
+"""Bytes of an answer that any link takes."""
 _MOST_DIGITS = 4
 """Digits of a depth that is looked at."""
 
@@ -56,26 +58,52 @@ class ObjectServer:
         except InvalidPayloadError as error:
             connection.refuse(message, error)
             return None
-        before = set_current(Call(connection, message.sender, depth))
+        serving = Serving(Call(connection, message.sender, depth))
+        before = set_current(serving)
+        awaited = False
         try:
+            connection.check_depth(depth, method)
             result = method.call(self.target, given)
             if type(result) not in _PLAIN and inspect.isawaitable(result):
-                return connection.answer_later(message, self._await(message, method, result))
-            return self._answer(method, result)
+                self._answer_later(message, method, result, serving)
+                awaited = True
+                return None
+            answer = self._answer(method, result)
+            if len(answer) == 1 and len(answer[0]) < _SMALL:  # type: ignore[arg-type]
+                return answer  # no limit keeps it from being sent
+            if message.is_request:
+                message.reply(answer)
+            return None
         except Exception as error:
             self._fail(message, method, error)
             return None
         finally:
             reset_current(before)
+            if not awaited:
+                serving.call = None
 
-    async def _await(self, message: PortMessage, method: Method, result: Awaitable[Any]) -> None:
+    def _answer_later(
+        self, message: PortMessage, method: Method, result: Awaitable[Any], serving: Serving
+    ) -> None:
+        answering = self._await(message, method, result, serving)
+        try:
+            self._connection.answer_later(message, answering)
+        except PortError:
+            if inspect.iscoroutine(result):
+                result.close()
+            raise
+
+    async def _await(
+        self, message: PortMessage, method: Method, result: Awaitable[Any], serving: Serving
+    ) -> None:
         try:
             answer = self._answer(method, await result)
+            if message.is_request:
+                message.reply(answer)
         except Exception as error:
             self._fail(message, method, error)
-            return
-        if message.is_request:
-            message.reply(answer)
+        finally:
+            serving.call = None
 
     def _read(self, message: PortMessage) -> tuple[Method, dict[str, Any], int]:
         components = message.components
@@ -92,20 +120,19 @@ class ObjectServer:
             )
         if not digits.isdecimal() or len(digits) > _MOST_DIGITS:
             raise InvalidPayloadError("a call says how deep it is nested")
-        depth = int(digits)
-        self._connection.check_depth(depth, method)
         try:
             coming = Coming.by(self._connection, components)
             given = method.arguments.decode(arguments, coming)
         except InvalidPayloadError as error:
             raise InvalidPayloadError(f"{method.full_name}: {error}") from None
-        return method, given, depth
+        return method, given, int(digits)
 
     def _answer(self, method: Method, result: Any) -> tuple[Component, ...]:
         leaving = Leaving(self._connection)
         try:
             return (method.result.encode(result, leaving), *leaving)
         except InvalidPayloadError as error:
+            report(f"{method.full_name} returned what it does not say", error, self.target)
             raise TypeError(f"{method.full_name} returned something else: {error}") from error
 
     def _fail(self, message: PortMessage, method: Method, error: Exception) -> None:

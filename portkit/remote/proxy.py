@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 
+from portkit._arguments import check_timeout
 from portkit.remote.interface import Interface
 
 if TYPE_CHECKING:
-    from portkit.port import Port
+    from portkit.link.remote_port import RemotePort
     from portkit.remote.connection import Connection
     from portkit.remote.method import Method
 
@@ -25,10 +26,10 @@ class Proxy:
 
     _connection: Connection
     _interface: Interface
-    _port: Port
+    _port: RemotePort
     _timeout: float | None
 
-    def __init__(self, connection: Connection, port: Port, timeout: float | None) -> None:
+    def __init__(self, connection: Connection, port: RemotePort, timeout: float | None) -> None:
         object.__setattr__(self, "_connection", connection)
         object.__setattr__(self, "_port", port)
         object.__setattr__(self, "_timeout", timeout)
@@ -42,6 +43,15 @@ class Proxy:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a {self._interface.name} of the other side has methods only")
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled: hand it over as an argument or result")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Proxy):
             return NotImplemented
@@ -54,7 +64,7 @@ class Proxy:
         return f"<proxy of a {self._interface.name} at {self._port!r}>"
 
 
-_classes: dict[type[Any], type[Proxy]] = {}
+_classes: dict[Any, type[Proxy]] = {}
 
 
 def proxy_class(interface: Interface) -> type[Proxy]:
@@ -91,11 +101,13 @@ def with_timeout(proxy: T, timeout: float | None) -> T:
 
     Args:
         proxy: any.
-        timeout: seconds from a call to its answer.
+        timeout: seconds for a call to be accepted, and again for its answer; None is for ever.
+            Iterators that come by it have the connection's.
 
     Raises:
-        TypeError: it is no proxy.
+        TypeError: it is no proxy, or the time-out is no number.
     """
+    check_timeout(timeout)
     if not isinstance(proxy, Proxy):
         raise TypeError(f"expected a proxy, not {proxy!r}")
     return cast("T", type(proxy)(proxy._connection, proxy._port, timeout))

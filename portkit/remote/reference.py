@@ -8,6 +8,7 @@ from pydantic_core import core_schema
 
 from portkit._field_schema import Arrived, Departing, component_schema
 from portkit.port import Port
+from portkit.remote.protocols import name_of
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
@@ -23,14 +24,14 @@ class Reference:
         protocol: the interface.
     """
 
-    def __init__(self, protocol: type[Any]) -> None:
+    def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
         return component_schema(
-            self._protocol.__name__, self._accept, depart=self._depart, arrive=self._arrive
+            name_of(self._protocol), self._accept, depart=self._depart, arrive=self._arrive
         )
 
     def _accept(self, value: Any) -> Any:
@@ -40,9 +41,9 @@ class Reference:
         return value
 
     def _depart(self, value: Any, context: Departing) -> Component:
-        return cast("Leaving", context).connection.reference_to(value, self._protocol)
+        return cast("Leaving", context).reference_to(value, self._protocol)
 
     def _arrive(self, component: Any, context: Arrived) -> Any:
         if not isinstance(component, Port):
             raise TypeError
-        return cast("Coming", context).connection.object_at(component, self._protocol)
+        return cast("Coming", context).connection._imports.object_at(component, self._protocol)

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
-from portkit._report import report
+from portkit._report import logger, report
 from portkit.errors import AuthenticationError, InvalidPayloadError
 from portkit.port import Port, ReplyPort
-from portkit.remote.connection import Authenticate, Connection, Options
+from portkit.remote.connection import Authenticate, Connection
 from portkit.remote.export import REMOTE_MODE
 from portkit.remote.interface import interface_of
 from portkit.remote.messages import VERSION, Greeting, Kind
+from portkit.remote.options import Options
+from portkit.remote.protocols import name_of
 from portkit.runloop.constants import COMMON_MODES
 from portkit.runloop.loop import RunLoop
 from portkit.typed.explain import explain
@@ -41,7 +43,6 @@ class Service:
         TypeError: ``root`` lacks a method of the interface, which may be none.
 
     Attributes:
-        root: the object that callers get.
         refused: how many callers were not let in.
     """
 
@@ -49,7 +50,7 @@ class Service:
         self,
         port: Port,
         root: object,
-        interface: type[Any],
+        interface: Any,
         *,
         authenticate: Authenticate | None,
         loop: RunLoop | None,
@@ -57,8 +58,7 @@ class Service:
         options: Options,
     ) -> None:
         self._interface = interface
-        interface_of(interface).check(root)
-        self.root: object = root
+        self.root = root
         self.refused: int = 0
         self._authenticate = authenticate
         self._max_connections = max_connections
@@ -69,6 +69,16 @@ class Service:
         port.delegate = self._greet
         for mode in (COMMON_MODES,) if options.independent else (COMMON_MODES, REMOTE_MODE):
             self._loop.add_port(port, mode)
+
+    @property
+    def root(self) -> object:
+        """The object that callers get."""
+        return self._root
+
+    @root.setter
+    def root(self, root: object) -> None:
+        interface_of(self._interface).check(root)
+        self._root = root
 
     @property
     def port(self) -> Port:
@@ -93,13 +103,17 @@ class Service:
             self.refused += 1
             if isinstance(message.send_port, ReplyPort):
                 message.send_port.fail(error)
+            else:
+                logger.warning("%s refuses %s: %s", self, message.sender or "a caller", error)
             return None
-        connection.add_invalidation_handler(self._connections.pop, loop=self._loop)
+        root = connection._exports.offer(self._root, self._interface)
         self._connections[connection] = None
-        return (b"{}", connection.offer(self.root, self._interface))
+        connection.add_invalidation_handler(self._connections.pop, loop=self._loop)
+        connection.announce()
+        return (b"{}", root)
 
     def _admit(self, message: PortMessage) -> Connection:
-        if message.msgid != Kind.HELLO:
+        if message.msgid != Kind.HELLO or not message.is_request:
             raise InvalidPayloadError(
                 "an object is served here: connect with portkit.remote.Connection.to(port)"
             )
@@ -144,4 +158,4 @@ class Service:
         self.invalidate()
 
     def __repr__(self) -> str:
-        return f"<Service of {self._interface.__name__} at {self._port!r}>"
+        return f"<Service of {name_of(self._interface)} at {self._port!r}>"

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from portkit.errors import InvalidPayloadError, ReceiveTimeoutError
+from portkit._report import report
+from portkit.errors import InvalidPayloadError, PortError, ReceiveTimeoutError
 from portkit.remote import failure
 from portkit.remote.exchange import Coming, Leaving
 from portkit.remote.messages import Kind
@@ -23,10 +25,8 @@ if TYPE_CHECKING:
     from portkit.remote.connection import Connection
     from portkit.remote.method import Result
 
-MOST_ITEMS = 64
-"""Items that are asked for at a time."""
-_LARGE = 32_768
-"""Bytes of an answer from which on the next is not to have more items."""
+_LARGE = 65_536
+"""Bytes that an answer should not have many more of: so many items are asked for as fit."""
 _LONGEST = 0.01
 """Seconds after which the items that are there go, be they fewer than were asked for."""
 
@@ -38,6 +38,9 @@ class StreamServer:
         connection: by which it is reached.
         iterable: what to iterate over.
         items: how lists of them are written.
+
+    Attributes:
+        end: ends its port.
     """
 
     def __init__(self, connection: Connection, iterable: Any, items: Result) -> None:
@@ -46,6 +49,8 @@ class StreamServer:
         self._is_async = isinstance(iterable, AsyncIterable)
         self._iterator: Any = aiter(iterable) if self._is_async else iter(iterable)
         self._failure: Exception | None = None
+        self._running = False
+        self._closed = False
         self.end: Callable[[], None] | None = None
 
     def __call__(self, message: PortMessage) -> Any:
@@ -57,21 +62,29 @@ class StreamServer:
             return None
         if self._is_async:
             return self._connection.answer_later(message, self._give_async(message, most))
+        self._running = True
+        try:
+            found, ended = self._take(most)
+        finally:
+            self._running = False
+        self._answer(message, found, ended=ended)
+        if self._closed:  # meanwhile, and it could not be done then
+            self.close()
+        return None
+
+    def _take(self, most: int) -> tuple[list[Any], bool]:
         found: list[Any] = []
-        ended = self._failure is not None
         until = monotonic() + _LONGEST
-        while not ended and len(found) < most:
+        while self._failure is None and len(found) < most:
             try:
                 found.append(next(self._iterator))
             except StopIteration:
-                ended = True
+                return found, True
             except Exception as error:
-                ended = True
                 self._failure = error
             if monotonic() > until:
                 break
-        self._answer(message, found, ended=ended)
-        return None
+        return found, self._failure is not None
 
     async def _give_async(self, message: PortMessage, most: int) -> None:
         found: list[Any] = []
@@ -95,38 +108,46 @@ class StreamServer:
             raise InvalidPayloadError(
                 f"an iterator gives its next items, and nothing for {message!r}"
             )
+        if self._running:
+            raise InvalidPayloadError("the iterator is being asked for its next items already")
         if not digits.isdigit() or len(digits) > 4 or not int(digits):
             raise InvalidPayloadError("an iterator is asked for a number of items")
-        return min(int(digits), MOST_ITEMS)
+        return min(int(digits), self._connection.options.max_items)
 
     def _answer(self, message: PortMessage, found: list[Any], *, ended: bool) -> None:
-        leaving = Leaving(self._connection)
         error = self._failure
-        if (not found and error is None) or found:
+        if found or error is None:  # an error comes after the items before it
+            last = ended and error is None
             try:
-                data = self._items.encode(found, leaving)
-            except InvalidPayloadError as wrong:
-                error, ended = wrong, True
+                leaving = Leaving(self._connection)
+                answer = (self._items.encode(found, leaving), *leaving)
+                message.reply(answer, msgid=Kind.END if last else Kind.RESULT)
+            except PortError as wrong:
+                error = wrong
+                report("the items of an iterator cannot be sent", error, self._iterator)
             else:
-                last = ended and self._failure is None
-                message.reply((data, *leaving), msgid=Kind.END if last else Kind.RESULT)
                 if last:
                     self.close()
                 return
-        assert error is not None, "there are items, an end or an error"
+        self._connection.counts.failed += 1
         with_traceback = self._connection.options.tracebacks
         message.reply(failure.of(error, with_traceback=with_traceback), msgid=Kind.FAILURE)
         self.close()
 
     def close(self) -> None:
         """Nobody asks for more."""
+        self._closed = True
+        if self._running:
+            return
         iterator, self._iterator = self._iterator, iter(())
         end, self.end = self.end, None
         if end is not None:
             end()
-        close = getattr(iterator, "close", None)
-        if inspect.isgenerator(iterator) and close is not None:
-            close()
+        if inspect.isgenerator(iterator):
+            try:
+                iterator.close()
+            except Exception as error:
+                report("an iterator that nobody asks any more raised", error, iterator)
 
 
 class _Remote:
@@ -140,39 +161,54 @@ class _Remote:
         self._want = 1
 
     def close(self) -> None:
-        """Ask for no more: the other side lets go of its iterator."""
+        """Ask for no more: the other side lets go of its iterator. Idempotent; any thread."""
         self._port = None
         self._found = []
 
     def _take(self, reply: PortMessage) -> None:
+        port, self._port = self._port, None  # should there be an error, it is the end
         if reply.msgid == Kind.FAILURE:
-            self._port = None
             raise failure.to_raise(reply.data)
         data = reply.view
         if reply.msgid not in {Kind.RESULT, Kind.END} or data is None:
             raise InvalidPayloadError(f"{reply!r} has no items")
-        if reply.msgid == Kind.END:
-            self._port = None
-        if len(data) < _LARGE:
-            self._want = min(self._want * 2, MOST_ITEMS)
         coming = Coming.by(self._connection, reply.components)
-        self._found = self._items.decode(data, coming)[::-1]
+        found: list[Any] = self._items.decode(data, coming)[::-1]
+        if reply.msgid == Kind.RESULT and not found:
+            raise InvalidPayloadError("the other side has neither a next item nor an end")
+        size = sum([len(part) for part in coming if isinstance(part, bytes | memoryview)])
+        fitting = max(1, self._want * _LARGE // max(1, size))
+        self._want = min(self._want * 2, fitting, self._connection.options.max_items)
+        self._found = found
+        if reply.msgid == Kind.RESULT:
+            self._port = port
 
 
 class RemoteIterator(_Remote, Iterator[Any]):
-    """An iterator of the other side."""
+    """An iterator of the other side. One thread at a time may ask it."""
+
+    def __init__(self, connection: Connection, port: Port, items: Result) -> None:
+        super().__init__(connection, port, items)
+        self._asking = Lock()
 
     def __next__(self) -> Any:
-        while not self._found:
-            port = self._port
-            if port is None:
-                raise StopIteration
-            try:
-                self._take(self._connection.ask(port, b"%d" % self._want, Kind.NEXT))
-            except ReceiveTimeoutError:
-                self.close()  # what comes late is lost
-                raise
-        return self._found.pop()
+        if not self._asking.acquire(blocking=False):
+            raise ValueError("the iterator is being asked for its next item already")
+        try:
+            while not self._found:
+                port = self._port
+                if port is None:
+                    raise StopIteration
+                try:
+                    reply = self._connection.ask(port, b"%d" % self._want, Kind.NEXT)
+                except ReceiveTimeoutError:
+                    self.close()  # what comes late is lost
+                    raise
+                if self._port is not None:  # else closed meanwhile
+                    self._take(reply)
+            return self._found.pop()
+        finally:
+            self._asking.release()
 
 
 class RemoteAsyncIterator(_Remote, AsyncIterator[Any]):

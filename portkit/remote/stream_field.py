@@ -36,13 +36,13 @@ class Stream:
         return component_schema("iterator", _accept, depart=self._depart, arrive=self._arrive)
 
     def _depart(self, value: Any, context: Departing) -> Component:
-        return cast("Leaving", context).connection.stream_of(value, self._items)
+        return cast("Leaving", context).stream_of(value, self._items)
 
     def _arrive(self, component: Any, context: Arrived) -> Any:
         if not isinstance(component, Port):
             raise TypeError
         connection = cast("Coming", context).connection
-        return connection.stream_at(component, self._items, is_async=self._is_async)
+        return connection._imports.stream_at(component, self._items, is_async=self._is_async)
 
 
 def _accept(value: Any) -> Any:

@@ -1,0 +1,79 @@
+"""How a connection behaves, and what it counts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Options(NamedTuple):
+    """How a connection behaves.
+
+    Attributes:
+        timeout: seconds for a call to be accepted, and again for its answer; None is for ever.
+        independent: while a call waits, serve nothing: unrelated calls are queued until the
+            outermost conversation is over, and callbacks during a call wait for ever (D7).
+        max_objects: how many objects and iterators of this side the other may hold.
+        max_depth: how deep calls of the two sides may be nested.
+        max_items: how many items of an iterator may go at a time, either way. With 1 an iterator
+            that waits for its next item keeps none back.
+        tracebacks: tell the other side where an exception was raised.
+    """
+
+    timeout: float | None = 5.0
+    independent: bool = False
+    max_objects: int = 10_000
+    max_depth: int = 32
+    max_items: int = 64
+    tracebacks: bool = True
+
+    def check(self) -> None:
+        """Raise where a limit is none.
+
+        Raises:
+            TypeError, ValueError: it is not.
+        """
+        for name in ("max_objects", "max_depth", "max_items"):
+            limit = getattr(self, name)
+            if isinstance(limit, bool) or not isinstance(limit, int):
+                raise TypeError(f"{name} must be an int, not {type(limit).__name__}")
+            if limit < 1:
+                raise ValueError(f"{name} must be at least 1, not {limit}")
+
+
+class Counts:
+    """What a connection has done so far.
+
+    Attributes:
+        made: calls to the other side.
+        served: calls from the other side.
+        failed: of these, those that raised.
+        refused: of these, those that did not fit the interface.
+    """
+
+    __slots__ = ("failed", "made", "refused", "served")
+
+    def __init__(self) -> None:
+        self.made: int = 0
+        self.served: int = 0
+        self.failed: int = 0
+        self.refused: int = 0
+
+
+class Statistics(NamedTuple):
+    """A snapshot of a connection (D14).
+
+    Attributes:
+        made: calls to the other side.
+        served: calls from the other side.
+        failed: of these, those that raised.
+        refused: of these, those that did not fit the interface.
+        objects: how many objects and iterators of this side the other holds.
+        proxies: how many objects of the other side this one holds.
+    """
+
+    made: int
+    served: int
+    failed: int
+    refused: int
+    objects: int
+    proxies: int
