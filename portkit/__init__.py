@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         PostingStyle,
     )
     from portkit.statistics import stats
+    from portkit.typed import Payload, Router
     from portkit.workers import Restart, Session, Worker, WorkerGroup
     from portkit_transports.mach import MachPort
     from portkit_transports.message import MessagePort
@@ -106,6 +107,7 @@ __all__ = [
     "NotificationCenter",
     "NotificationQueue",
     "Observer",
+    "Payload",
     "Port",
     "PortError",
     "PortMessage",
@@ -118,6 +120,7 @@ __all__ = [
     "ReplyDroppedError",
     "ReplyPort",
     "Restart",
+    "Router",
     "RunLoop",
     "RunResult",
     "SendTimeoutError",
@@ -148,8 +151,10 @@ _LATE = {
     "NotificationCenter": "portkit.notifications",
     "NotificationQueue": "portkit.notifications",
     "PORT_DID_BECOME_INVALID": "portkit.notifications",
+    "Payload": "portkit.typed",
     "PostingStyle": "portkit.notifications",
     "Restart": "portkit.workers",
+    "Router": "portkit.typed",
     "Session": "portkit.workers",
     "Worker": "portkit.workers",
     "WorkerGroup": "portkit.workers",

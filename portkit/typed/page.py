@@ -27,7 +27,7 @@ _LIMITS = {
 
 def page_of(document: Mapping[str, Any]) -> str:
     """The page, in Markdown, for a document of :func:`portkit.typed.schema.schema_of`."""
-    return "\n".join(_lines(document)) + "\n"
+    return "\n".join(_lines(document)).rstrip("\n") + "\n"
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
