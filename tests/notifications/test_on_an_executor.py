@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from queue import SimpleQueue
 from threading import Event, Lock, get_ident
 from typing import Any
 
@@ -169,6 +170,14 @@ class TestTheEndOfTheExecutor:
         executor = ProcessPoolExecutor(1)  # starts no process before there is something to do
         with pytest.raises(TypeError, match="other processes"):
             center.add_observer(Observer(), executor=executor)
+
+
+def test_a_queue_for_a_thread_that_has_neither(center: NotificationCenter) -> None:
+    waiting: SimpleQueue[Notification] = SimpleQueue()
+    center.add_observer(waiting.put)
+    for name in "abc":
+        center.post(name)
+    assert [waiting.get(timeout=PATIENCE).name for _ in range(3)] == list("abc")
 
 
 def test_a_run_loops_executor(center: NotificationCenter) -> None:
