@@ -121,8 +121,9 @@ async def accepted(port: Port, attempt: Callable[[], object], timeout: float | N
     bell = current_bell()
     await checkpoint_if_cancelled()
     if not port._is_reached():
-        # It is looked up and connected to, once; on one host nothing of that takes long.
-        await to_thread.run_sync(port._room, abandon_on_cancel=True)
+        async with bell.turn(port):  # of all tasks one looks it up
+            if not port._is_reached():
+                await to_thread.run_sync(port._room, abandon_on_cancel=True)
     is_try = timeout is not None and timeout <= 0
     room = port._room()
     if is_try or room is None or (room.is_connected and port not in bell.turns):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from portkit import (
     BecameInvalidError,
     InvalidPortError,
     MachPort,
+    MessagePort,
     NameNotFoundError,
     Port,
     PortError,
@@ -22,6 +24,7 @@ from portkit import (
     connect_port,
 )
 from portkit.aio import receiving, request, send, send_many
+from portkit_transports.message.named_right import NamedRight
 from tests.aio.conftest import Run
 from tests.aio.helpers import until
 from tests.ports.helpers import Background
@@ -326,6 +329,30 @@ class TestFirstUse:
                         await call(remote, b"?")
 
             run(main)
+
+    def test_a_name_that_many_tasks_look_up(self, run: Run[None]) -> None:
+        """One of them does, on one thread."""
+        looked: list[int] = []
+        resolve = NamedRight.resolve
+
+        def counting(right: NamedRight) -> Any:
+            if not right.is_resolved:
+                looked.append(threading.get_ident())
+            return resolve(right)
+
+        with fresh_host(), MessagePort("known") as port, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(NamedRight, "resolve", counting)
+            remote = MessagePort.remote("known")
+
+            async def main() -> None:
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(50):
+                        tasks.start_soon(send, remote, b"1")
+
+            run(main)
+            assert port.pending == 50
+        assert len(looked) == 1
+        assert looked != [threading.get_ident()]
 
     def test_an_address(self, run: Run[None]) -> None:
         with SocketPort() as port:

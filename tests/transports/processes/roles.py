@@ -18,6 +18,7 @@ from typing import Any
 from portkit import MachPort, Port, PortMessage, RunLoop, SendTimeoutError, SocketPort
 from portkit.link import service
 from portkit.link.descriptor import Descriptor
+from portkit.link.link import Link
 from tests.support import PATIENCE, LoopThread, eventually, open_descriptors
 from tests.transports.processes.ways import ByName, Way
 
@@ -218,6 +219,17 @@ def kept(name: str) -> list[bytes | None]:
 def waiting(name: str) -> int:
     """How many requests wait for their answer."""
     return len(servers[name].waiting)
+
+
+def given_up(name: str) -> int:
+    """How many of them are waited for no more."""
+    return sum(message.is_abandoned for message in servers[name].waiting)
+
+
+def open_requests() -> int:
+    """How many requests the links of this process remember, of either side."""
+    links = [one for one in gc.get_objects() if type(one) is Link and not one.is_closed]
+    return sum(len(link.table._once) + len(link.table.asked) for link in links)
 
 
 def invalidate(name: str) -> None:
