@@ -11,10 +11,10 @@ from portkit.typed.codec import LIMIT, checked_limit
 
 try:
     import msgspec
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ImportError(
         'payloads as MessagePack need msgspec: pip install "portkit[msgpack]"', name="msgspec"
-    ) from error
+    ) from _missing
 
 if TYPE_CHECKING:
     from portkit._field_schema import Arrived, Departing

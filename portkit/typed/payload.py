@@ -43,7 +43,7 @@ class Payload(BaseModel, Body):
             be sent but not received.
     """
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         populate_by_name=True,
         ser_json_bytes="base64",
