@@ -267,8 +267,8 @@ class Delivering(_Entered):
         if not is_quiet:
             for hook in installed:
                 self.enter(hook, hook.delivering, self._port, self._message)
-        # Set to False too: a hook that waits may have a run loop deliver what is not its own.
-        self._token = _quiet.set(is_quiet)
+        # To False as well: a hook that waits may have a run loop deliver what is not its own.
+        self._token = _quiet.set(is_quiet) if _quiet.get(False) is not is_quiet else None
 
     def __exit__(
         self,
@@ -276,7 +276,8 @@ class Delivering(_Entered):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _quiet.reset(self._token)
+        if self._token is not None:
+            _quiet.reset(self._token)
         self.leave(kind, error, traceback)
 
 

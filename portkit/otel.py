@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 try:
     from opentelemetry import context, propagate, trace
     from opentelemetry.trace import SpanKind
-except ImportError as error:
-    raise ImportError("portkit.otel needs OpenTelemetry: install portkit[otel]") from error
+except ImportError as _error:
+    raise ImportError("portkit.otel needs OpenTelemetry: install portkit[otel]") from _error
 
 from portkit import _fork
 from portkit.hooks import Hook, Kind, Outgoing, add_hook, remove_hook, size_of

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "portkit.prometheus needs prometheus-client: install portkit[prometheus]"
-    ) from error
+    ) from _error
 
 from portkit import _fork
 from portkit.hooks import Hook, Outgoing, add_hook, remove_hook

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 try:
     import anyio as _anyio  # noqa: F401 - only to say what is missing
-except ImportError as error:
-    raise ImportError("portkit.aio needs anyio: install portkit[aio]") from error
+except ImportError as _error:
+    raise ImportError("portkit.aio needs anyio: install portkit[aio]") from _error
 
 from portkit.aio.hosting import hosting
 from portkit.aio.receiving import Receiving, receiving

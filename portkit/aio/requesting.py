@@ -96,8 +96,8 @@ async def request(
             packed = outgoing._packed[0]
             message = await _request(port, packed, number, send_timeout, reply_timeout)
             outgoing.answer = message
-    else:
-        message = await _request(port, packed, number, send_timeout, reply_timeout)
+            return message if reply is None else reply.from_message(message)
+    message = await _request(port, packed, number, send_timeout, reply_timeout)
     return message if reply is None else reply.from_message(message)
 
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -219,8 +219,7 @@ def test_in_a_forked_child(spans: Spans) -> None:
     assert in_child(child) == "['send', 'process']"
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_in_tasks(spans: Spans, backend: str) -> None:
+def test_in_tasks(spans: Spans, run: Callable[[Callable[[], Awaitable[None]]], None]) -> None:
     """Each task has its own current span, be they ever so interleaved."""
 
     async def handle(message: PortMessage) -> bytes:
@@ -241,7 +240,7 @@ def test_in_tasks(spans: Spans, backend: str) -> None:
             outer.invalidate()
 
     with served(lambda message: message.data) as inner, MachPort() as outer:
-        anyio.run(main, backend=backend)
+        run(main)
     traces: dict[str, list[str]] = {}
     for span in spans.take(40):
         traces.setdefault(span["trace"], []).append(span["kind"])
