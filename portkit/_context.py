@@ -35,14 +35,13 @@ class _Bound:
 
 def bound(fn: F) -> F:
     """``fn``, to be called in the present context; as it is where that holds no variables."""
-    context = registered()
-    return fn if context is None or fn is None else cast("F", _Bound(fn, context))
+    context = copy_context()
+    return cast("F", _Bound(fn, context)) if context and fn is not None else fn
 
 
 def registered() -> Context | None:
     """The present context, to make calls in copies of; None where it holds no variables."""
-    context = copy_context()
-    return context if len(context) else None
+    return copy_context() or None
 
 
 def original(fn: Callable[..., Any]) -> Callable[..., Any]:

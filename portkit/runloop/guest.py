@@ -126,6 +126,7 @@ class GuestRun(SteppedRun):
                 self._observe(Activity.BEFORE_WAITING)
                 self._idle = True
         finally:
+            self._loop._waiter.flush()  # what the callbacks sent, as before any wait
             self.rest()
         if not self.is_over and self.take_stop():
             self.end()

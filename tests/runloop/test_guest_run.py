@@ -30,6 +30,7 @@ from portkit import (
 )
 from portkit.runloop import GuestRun
 from portkit.runloop.guest import Bell
+from tests.link.helpers import Pair
 from tests.ports.helpers import Background, Recorder, in_child, on_other_thread
 from tests.support import PATIENCE, LoopThread, Reports, keep_alive
 
@@ -682,6 +683,19 @@ def test_links_are_read() -> None:
         in_other = Background(ask)
         host(run, lambda: len(delegate.data) == 20)
         in_other.result()
+
+
+def test_what_callbacks_have_sent_is_written_when_the_host_goes_on() -> None:
+    loop = RunLoop.current()
+    with Pair() as pair, MachPort() as target, MachPort() as port, loop.start_guest_run() as run:
+        handle = pair.open(target)
+        port.delegate = lambda message: handle.send(message.data or b"")
+        loop.add_port(port)
+        for turn in range(3):
+            port.send_many([b"1"] * 20)
+            settle(run)
+            assert not pair.left.outbox.size, turn
+            assert [target.receive(PATIENCE).data for _ in range(20)] == [b"1"] * 20
 
 
 def test_asyncio_as_the_host() -> None:
