@@ -280,6 +280,16 @@ def check_envelope(msgid: object, reply_port: object) -> None:
         raise TypeError(f"the reply port must be a port, not {type(reply_port).__name__}")
 
 
+def check_reply(reply: object) -> None:
+    """Raise where what an answer is to be is no type of payload.
+
+    Raises:
+        TypeError: that is so.
+    """
+    if not (isinstance(reply, type) and issubclass(reply, Body)):
+        raise TypeError(f"reply must be a Payload class, not {reply!r}")
+
+
 class PortMessage:
     """A message to be sent, or one that arrived.
 

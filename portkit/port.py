@@ -37,6 +37,7 @@ from portkit.message import (
     PortMessage,
     arrived,
     check_envelope,
+    check_reply,
     msgid_of,
     pack,
 )
@@ -310,8 +311,8 @@ class Port(ComponentObject, ABC):
             check_envelope(msgid, None)
         check_timeout(send_timeout)
         check_timeout(reply_timeout)
-        if reply is not None and not (isinstance(reply, type) and issubclass(reply, Body)):
-            raise TypeError(f"reply must be a Payload class, not {reply!r}")
+        if reply is not None:
+            check_reply(reply)
         if type(components) is bytes:
             packed: Packed = (components,)
         else:

@@ -21,6 +21,7 @@ from portkit.message import (
     PortMessage,
     arrived,
     check_envelope,
+    check_reply,
     msgid_of,
     pack,
 )
@@ -89,6 +90,8 @@ async def request(
     check_envelope(msgid, None)
     check_timeout(send_timeout)
     check_timeout(reply_timeout)
+    if reply is not None:
+        check_reply(reply)
     packed = pack(components)
     number = msgid_of(packed, msgid)
     if hooks.installed:

@@ -15,6 +15,7 @@ from portkit.aio.bell import Waker, current_bell
 from portkit.errors import BecameInvalidError, InvalidPortError, SendTimeoutError
 from portkit.mailbox import Room
 from portkit.message import (
+    Body,
     ComponentObject,
     Components,
     Envelope,
@@ -81,7 +82,7 @@ async def send_many(
         PortError: as :func:`send`; the error's ``accepted`` says how many went through.
         TypeError, ValueError: a message is wrong, or addressed to another port; nothing was sent.
     """
-    if isinstance(messages, bytes | PortMessage | ComponentObject):
+    if isinstance(messages, bytes | PortMessage | ComponentObject | Body):
         raise TypeError("send_many takes an iterable of messages; for one message use send")
     check_timeout(timeout)
     envelopes = [port._envelope(message) for message in messages]

@@ -24,6 +24,7 @@ from portkit import (
     connect_port,
 )
 from portkit.aio import receiving, request, send, send_many
+from portkit.typed import Payload
 from portkit_transports.message.named_right import NamedRight
 from tests.aio.conftest import Run
 from tests.aio.helpers import until
@@ -31,6 +32,10 @@ from tests.ports.helpers import Background
 from tests.support import PATIENCE, eventually
 from tests.transports.message.fresh_host import fresh_host
 from tests.transports.test_behaviour import World, full
+
+
+class Job(Payload, msgid=91):
+    """A payload, which brings its number."""
 
 
 def test_what_is_sent_arrives(run: Run[None], world: World) -> None:
@@ -69,12 +74,16 @@ def test_arguments_are_refused_as_by_the_blocking_ones(run: Run[None]) -> None:
                 with pytest.raises(type(blocking.value)) as caught:
                     await send(port, *args, **options)
                 assert str(caught.value) == str(blocking.value)
-            for messages in (b"", PortMessage(), [b"good", "text"]):
+            for messages in (b"", PortMessage(), Job(), [b"good", "text"]):
                 with pytest.raises(TypeError):
                     await send_many(port, messages)  # type: ignore[arg-type]
             for timeouts in ({"send_timeout": "1"}, {"reply_timeout": "1"}):
                 with pytest.raises(TypeError):
                     await request(port, b"", **timeouts)  # type: ignore[call-overload]
+            with pytest.raises(TypeError, match="Payload class"):
+                await request(port, b"", reply=bytes)  # type: ignore[type-var]
+            with pytest.raises(ValueError, match="leave msgid= out"):
+                await send(port, Job(), msgid=9)
             assert not port.pending
 
     run(main)
