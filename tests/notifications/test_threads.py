@@ -9,12 +9,12 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Barrier, Event, Thread
+from threading import Barrier, Thread
 
 import pytest
 
 from portkit import Notification, NotificationCenter, NotificationQueue, PostingStyle, RunLoop
-from portkit.notifications import Observation
+from portkit.notifications import Observation, loop_delivery
 from tests.notifications.helpers import Observer, Sender
 from tests.ports.helpers import Background, handling, in_child
 from tests.support import PATIENCE, LoopThread, keep_alive
@@ -258,22 +258,20 @@ class TestFork:
             assert executed.wait(1)
         assert direct.names == ["d"]
 
-    def test_while_others_use_the_center(self, center: NotificationCenter) -> None:
-        """No lock that they hold is waited for in the child."""
-        done = Event()
+    def test_while_a_lock_is_held(self, center: NotificationCenter) -> None:
+        """By a thread that is not in the child, where nobody would let go of it."""
 
-        def churn() -> None:
-            while not done.is_set():
-                center.add_observer(print, "unused").remove()
+        def use() -> object:
+            observer = Observer()
+            center.add_observer(observer, "a")
+            observation = center.add_observer(observer, "b", loop=RunLoop.current())
+            center.post("a")
+            observation.remove()
+            return observer.names, repr(center).partition(" of ")[2]
 
-        churners = [Background(churn) for _ in range(2)]
-        try:
-            for _ in range(20):
-                assert in_child(lambda: center.add_observer(print, "a").is_valid) == "True"
-        finally:
-            done.set()
-        for churner in churners:
-            churner.result()
+        with center._lock, loop_delivery._lock:
+            assert in_child(use) == str((["a"], "1 observers>"))
+        assert "of 0 observers" in repr(center)
 
     @pytest.mark.own_thread
     def test_the_queue_is_the_parents(self) -> None:
