@@ -151,6 +151,21 @@ def test_the_same_payload_again_and_again(world: World) -> None:
         assert port.request(job, reply=Result).size == 2
 
 
+def test_what_is_changed_after_it_was_sent(world: World) -> None:
+    """It was encoded when it was sent. Within a process it is the same object, so leave it alone."""
+
+    class Basket(Payload, msgid=41):
+        items: list[str]
+
+    port = world.port()
+    handle = world.handle(port)
+    basket = Basket(items=["a"])
+    handle.send(basket)
+    basket.items.append("b")
+    received = Basket.from_message(port.receive(PATIENCE))
+    assert received.items == (["a", "b"] if handle is port else ["a"])
+
+
 class TestWithinAProcess:
     def test_the_very_object_arrives(self) -> None:
         port = MachPort()
