@@ -56,7 +56,7 @@ class Helper:
 
     def __init__(self) -> None:
         self._ready = Event()
-        self.thread = Thread(target=self._body)
+        self.thread = Thread(target=self._body, daemon=True)  # Ctrl-C ends it too
         self.thread.start()
         self._ready.wait(10)
 

@@ -80,7 +80,7 @@ def main() -> None:
     loop = RunLoop.current()
     with MachPort(MainSide()) as port:
         loop.add_port(port)
-        thread = Thread(target=WorkerSide(port).run, name="worker")
+        thread = Thread(target=WorkerSide(port).run, name="worker", daemon=True)
         thread.start()
         result = loop.run(timeout=5.0)
         thread.join()

@@ -95,7 +95,7 @@ def main() -> None:
     # Performed calls alone do not keep a mode from being empty; this timer does, and it ends the
     # program should the worker never come.
     watchdog = loop.call_later(5.0, loop.stop)
-    thread = Thread(target=work, args=(Registry(give_commands),), name="worker")
+    thread = Thread(target=work, args=(Registry(give_commands),), name="worker", daemon=True)
     thread.start()
     loop.run()
     thread.join()
