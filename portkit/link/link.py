@@ -223,6 +223,12 @@ class Link:
         if self.sending.room and self.sending.has_room:
             for waiter in list(self.sending.room):
                 waiter.ring()
+        if self.sending.onward and self.sending.has_room:
+            service.call(self._relay_on)  # which takes other links' locks
+
+    def _relay_on(self) -> None:
+        for callback in self.sending.take_onward():
+            callback()
 
     def check_writable(self) -> None:
         """Raise where nothing can be written any more.
@@ -383,6 +389,7 @@ class Link:
         )
         for waiter in list(self.sending.room):
             waiter.ring()
+        self._relay_on()  # to find the end: who asked is to know
         self.incoming.close()
         self.lending.close()
         self.node.closed(self)

@@ -77,7 +77,7 @@ class LocalRight:
         """None: the port is no peer's."""
         return None
 
-    def call_when_room(self, callback: Callable[[], None]) -> bool:
+    def call_when_room(self, size: int, callback: Callable[[], None]) -> bool:
         """Not needed: such a port is sent on itself, not relayed to."""
         raise AssertionError("a port of this process is sent as itself")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from portkit._report import logger, report
 from portkit.errors import BecameInvalidError, InvalidPortError, SendTimeoutError
+from portkit.link.flow import cost
 from portkit.message import Envelope, Packed
 from portkit.port import ReplyPort
 
@@ -59,7 +60,7 @@ class Relay:
             try:
                 self._port._post((msgid, packed, reply_port, None), 0)
             except SendTimeoutError:
-                if self._wait_for_room():
+                if self._wait_for_room(cost(packed)):
                     return
                 continue
             except InvalidPortError as error:
@@ -74,9 +75,9 @@ class Relay:
             self._queue.popleft()
             self._left(packed)
 
-    def _wait_for_room(self) -> bool:
+    def _wait_for_room(self, size: int) -> bool:
         """Whether there will be room; False where there is some now, or the port has ended."""
         try:
-            return self._port._reach().call_when_room(self.forward)
+            return self._port._reach().call_when_room(size, self.forward)
         except InvalidPortError:
             return False

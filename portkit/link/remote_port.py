@@ -52,8 +52,13 @@ class Reached(Room, Protocol):
         """The peer's number for the port, if it is a port of that link's peer."""
         ...
 
-    def call_when_room(self, callback: Callable[[], None]) -> bool:
-        """Have ``callback`` called when there is more room; False where there is some now."""
+    def call_when_room(self, size: int, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called when there is more room; False where so much is there now.
+
+        Args:
+            size: bytes, as a message costs.
+            callback: called from any thread, with no lock held.
+        """
         ...
 
 

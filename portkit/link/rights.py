@@ -142,9 +142,9 @@ class Import:
         """The peer's number for the port, if that link leads to it."""
         return self.number if link is self.link else None
 
-    def call_when_room(self, callback: Callable[[], None]) -> bool:
-        """Have ``callback`` called when there is more room; False where there is some now."""
-        return self.link.sending.call_when_room(self, callback)
+    def call_when_room(self, size: int, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called when there is more room; False where so much is there now."""
+        return self.link.sending.call_when_room(self, size, callback)
 
     def resolve(self) -> Import:
         """Itself."""

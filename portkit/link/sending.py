@@ -46,9 +46,10 @@ class Sending:
     Attributes:
         messages: so far.
         room: threads that wait for the outbox to have room.
+        onward: called when it has some, for what is relayed.
     """
 
-    __slots__ = ("_link", "_outbox", "_outbox_limit", "messages", "room")
+    __slots__ = ("_link", "_outbox", "_outbox_limit", "messages", "onward", "room")
 
     def __init__(self, link: Link, outbox: Outbox, outbox_limit: int) -> None:
         self._link = link
@@ -56,6 +57,7 @@ class Sending:
         self._outbox_limit = outbox_limit
         self.messages: int = 0
         self.room: deque[Waiter] = deque()
+        self.onward: tuple[Callable[[], None], ...] = ()
 
     @property
     def has_room(self) -> bool:
@@ -296,11 +298,23 @@ class Sending:
             f"the receiver's queue {what}: raise timeout= or its queue_limit=, or let it keep up"
         )
 
-    def call_when_room(self, right: Import, callback: Callable[[], None]) -> bool:
-        """Have ``callback`` called when the peer grants room; False where there is some now."""
+    def call_when_room(self, right: Import, size: int, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called when there is more room; False where so much is there now."""
         with self._link.lock:
-            if not right.is_alive or (right.messages > 0 and right.size > 0 and self.has_room):
+            if not right.is_alive or self._link.is_closed:
+                return False
+            if not self.has_room:
+                if callback not in self.onward:
+                    self.onward += (callback,)
+                return True
+            if right.messages > 0 and right.size >= size:
                 return False
             if callback not in right.onward:
                 right.onward += (callback,)
             return True
+
+    def take_onward(self) -> tuple[Callable[[], None], ...]:
+        """What is to be called now that the outbox has room, or never will; without the lock."""
+        with self._link.lock:
+            onward, self.onward = self.onward, ()
+            return onward

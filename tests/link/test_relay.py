@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from portkit import BecameInvalidError, InvalidPortError, MachPort
+from portkit.link import flow
+from portkit.link.node import Settings
 from portkit.link.remote_port import RemotePort
+from portkit.link.rights import Import
 from tests.link.helpers import Pair
 from tests.ports.helpers import Background
 from tests.support import PATIENCE, eventually
@@ -108,3 +111,54 @@ class TestHandles:
             for handle in (other, sent, relayed):
                 handle.send(b"goes on", timeout=PATIENCE)
                 assert port.receive(PATIENCE).data == b"goes on"
+
+
+class TestRoom:
+    """What waits in the middle costs nothing, and goes on when there is room."""
+
+    def test_for_a_message_larger_than_what_is_left(self, near: Pair, far: Pair) -> None:
+        with MachPort() as slow:
+            relayed = near.across(far.open(slow))
+            most = flow.WINDOW // 60_000
+            sender = Background(lambda: relayed.send_many([bytes(60_000)] * (most + 3)))
+            (relay,) = [e._relay for e in near.left.table.exports.values() if e._relay]
+            assert eventually(lambda: slow.pending == most and relay._queue)
+            sender.result()
+            tried = relay._port
+            right = tried._reach()
+            assert isinstance(right, Import)
+            assert eventually(lambda: right.onward)  # it will be called, and does not ask again
+            assert not relay._lock.locked()
+            for _ in range(most + 3):
+                slow.receive(PATIENCE)
+
+    def test_in_the_outbox(self, near: Pair) -> None:
+        with (
+            Pair(Settings(outbox_limit=1000, out_of_line=1 << 30)) as far,
+            MachPort() as slow,
+            MachPort() as other,
+        ):
+            target, filler = far.open(slow), far.open(other)
+            relayed = near.across(target)
+            with far.right.incoming._busy:  # nobody reads there
+                filler.send(bytes(900_000))
+                relayed.send(b"1")
+                relayed.send(b"2")
+                assert eventually(lambda: far.left.sending.onward)
+            assert [slow.receive(PATIENCE).data for _ in range(2)] == [b"1", b"2"]
+
+    def test_in_the_outbox_of_a_link_that_ends(self, near: Pair) -> None:
+        with (
+            Pair(Settings(outbox_limit=1000, out_of_line=1 << 30)) as far,
+            MachPort() as slow,
+            MachPort() as other,
+        ):
+            target, filler = far.open(slow), far.open(other)
+            relayed = near.across(target)
+            with far.right.incoming._busy:
+                filler.send(bytes(900_000))
+                asker = Background(partial(relayed.request, b"?", reply_timeout=None))
+                assert eventually(lambda: far.left.sending.onward)
+                far.left.close()
+                with pytest.raises(BecameInvalidError):
+                    asker.result()

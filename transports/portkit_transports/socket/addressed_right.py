@@ -138,7 +138,7 @@ class AddressedRight(Reaching):
         right = self._right
         return None if right is None else right.number_on(link)
 
-    def call_when_room(self, callback: Callable[[], None]) -> bool:
+    def call_when_room(self, size: int, callback: Callable[[], None]) -> bool:
         """Have ``callback`` called when there is a connection with room; False where there is."""
         with self._lock:
             right = self._right
@@ -148,7 +148,7 @@ class AddressedRight(Reaching):
                 if callback not in self._onward:
                     self._onward += (callback,)
                 return True
-        return right.call_when_room(callback)
+        return right.call_when_room(size, callback)
 
     def connect(self, timeout: float | None) -> None:
         """Wait for a connection, where there is none; errors as of :meth:`_reach`."""
