@@ -1,8 +1,8 @@
 """Hooks: what observes the messages of a process, to trace, to count, or to record them.
 
 A hook is called around each send and each call of a delegate, on the thread that does it. None
-costs anything while none is installed: sending and delivering look at :data:`installed`, and that
-is all.
+costs anything while none is installed: sending and delivering look at :data:`active`, and that is
+all.
 
 What a hook does itself is not observed: neither its own messages, nor, within this process, what
 their receivers do with them. So a hook may send.
@@ -113,6 +113,8 @@ class Hook:
 
 installed: tuple[Hook, ...] = ()
 """Those that are called, the first one outermost."""
+active: bool = False
+"""Whether there are any: on the hot path this is quicker to look at than an empty tuple."""
 _lock = Lock()
 _quiet: ContextVar[bool] = ContextVar("portkit_hooks_quiet")
 """Whether what is sent here is sent by a hook, or on its behalf."""
@@ -126,12 +128,13 @@ def add_hook(hook: Hook) -> None:
     Raises:
         TypeError: it is no Hook.
     """
-    global installed
+    global active, installed
     if not isinstance(hook, Hook):
         raise TypeError(f"{hook!r} is no hook: subclass portkit.Hook")
     with _lock:
         if hook not in installed:
             installed = (*installed, hook)
+            active = True
 
 
 def remove_hook(hook: Hook) -> None:
@@ -139,9 +142,10 @@ def remove_hook(hook: Hook) -> None:
 
     What it is in the midst of is left as always.
     """
-    global installed
+    global active, installed
     with _lock:
         installed = tuple([other for other in installed if other is not hook])
+        active = bool(installed)
 
 
 def size_of(message: PortMessage) -> int | None:

@@ -202,7 +202,7 @@ class LocalPort(Port):
             raw = self._raw
             handle = self._handle
             msgid, packed, reply_port, origin = envelope
-            if hooks.installed and (raw is not None or handle is not None):
+            if hooks.active and (raw is not None or handle is not None):
                 hooked = HookedDelivery(self, envelope, raw, handle)
                 if self._context is None:
                     hooked.run()
@@ -284,7 +284,7 @@ class LocalPort(Port):
             mailbox.attach(waiter.ring, self._receiver)
             reader = self._reader()
             envelope = mailbox.take(waiter, timeout, reader)
-            if hooks.installed:
+            if hooks.active:
                 self._tell_hooks(envelope)
             if envelope[3] is not None:
                 envelope[3].taken(envelope[1])

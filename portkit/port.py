@@ -157,7 +157,7 @@ class Port(ComponentObject, ABC):
                 msgid = msgid_of(packed, msgid)
         if type(timeout) is not float or not timeout >= 0.0:
             check_timeout(timeout)
-        if hooks.installed:
+        if hooks.active:
             kind = hooks.Kind.ANSWER if self._answers_once else hooks.Kind.SEND
             with hooks.Sending(self, kind, msgid, [packed]) as outgoing:
                 self._send(msgid, outgoing._packed[0], reply_port, timeout)
@@ -198,7 +198,7 @@ class Port(ComponentObject, ABC):
         if timeout is not None:
             check_timeout(timeout)
         envelopes = [self._envelope(message) for message in messages]
-        if not (hooks.installed and envelopes):
+        if not (hooks.active and envelopes):
             return self._post_many(envelopes, timeout)
         msgids = {envelope[0] for envelope in envelopes}
         kind = hooks.Kind.ANSWER if self._answers_once else hooks.Kind.SEND
@@ -322,7 +322,7 @@ class Port(ComponentObject, ABC):
         if reply_mode is not None:
             RunLoop.current()._check_mode(reply_mode)
         self._check_served(reply_mode)
-        if hooks.installed:
+        if hooks.active:
             with hooks.Sending(self, hooks.Kind.REQUEST, msgid, [packed]) as outgoing:
                 packed = outgoing._packed[0]
                 message = self._ask(msgid, packed, send_timeout, reply_timeout, reply_mode)
@@ -542,7 +542,7 @@ class ReplyPort(Port):
     def answer(self, result: Any) -> None:
         """Answer with a delegate's return value; None answers with empty data (M11)."""
         try:
-            if type(result) is bytes and not hooks.installed:
+            if type(result) is bytes and not hooks.active:
                 self._post((0, (result,), None, None), None)
             else:
                 self.send(b"" if result is None else result)

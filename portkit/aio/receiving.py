@@ -37,7 +37,7 @@ class Receiving:
     async def __anext__(self) -> PortMessage:
         """As :meth:`take`, told to hooks."""
         message = await self.take()
-        if hooks.installed:
+        if hooks.active:
             hooks.received(self._port, message)
         return message
 

@@ -94,7 +94,7 @@ async def request(
         check_reply(reply)
     packed = pack(components)
     number = msgid_of(packed, msgid)
-    if hooks.installed:
+    if hooks.active:
         with hooks.Sending(port, hooks.Kind.REQUEST, number, [packed]) as outgoing:
             packed = outgoing._packed[0]
             message = await _request(port, packed, number, send_timeout, reply_timeout)

@@ -57,7 +57,7 @@ async def send(
     check_timeout(timeout)
     packed = pack(components)
     number = msgid_of(packed, msgid)
-    if not hooks.installed:
+    if not hooks.active:
         await accepted(port, partial(port._send, number, packed, reply_port, 0.0), timeout)
         return
     kind = hooks.Kind.ANSWER if port._answers_once else hooks.Kind.SEND
@@ -86,7 +86,7 @@ async def send_many(
         raise TypeError("send_many takes an iterable of messages; for one message use send")
     check_timeout(timeout)
     envelopes = [port._envelope(message) for message in messages]
-    if not (hooks.installed and envelopes):
+    if not (hooks.active and envelopes):
         return await _post_many(port, envelopes, timeout)
     kind = hooks.Kind.ANSWER if port._answers_once else hooks.Kind.SEND
     msgids = {envelope[0] for envelope in envelopes}

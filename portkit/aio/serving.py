@@ -90,7 +90,7 @@ async def _deliver(
 ) -> None:
     """As ``LocalPort.deliver``, with the result awaited."""
     try:
-        if hooks.installed:
+        if hooks.active:
             with hooks.Delivering(port, message):
                 await _answer(call, message, right)
         else:

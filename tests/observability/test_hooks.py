@@ -28,6 +28,7 @@ from portkit import (
     ReplyDroppedError,
     RunLoop,
     SendTimeoutError,
+    SocketPort,
     hooks,
 )
 from portkit.hooks import HEADERS_LIMIT, Kind, Outgoing, size_of
@@ -243,6 +244,31 @@ def test_receive_is_told_of(port: MachPort) -> None:
 
 
 # Headers.
+
+
+def test_headers_of_requests_and_answers_over_a_link() -> None:
+    """And beside a reply port, descriptors or not, data in line or out of it."""
+    found: list[dict[str, str]] = []
+
+    def answer(message: PortMessage) -> list[bytes]:
+        found.append(dict(message.headers))
+        if not message.is_request:
+            message.reply([b"two", b"components"])
+        return [b"two", b"components"]
+
+    with LoopThread() as thread, SocketPort(delegate=answer) as port, MachPort() as mine:
+        thread.loop.add_port(port)
+        with SocketPort.remote("127.0.0.1", port.number) as remote, hooked(Seen(key="value")):
+            answers = [
+                remote.request(b"small"),
+                remote.request([b"x" * 100_000, mine, b""]),
+                remote.request(Job(text="payload"), msgid=7),
+            ]
+            remote.send(b"x", reply_port=mine)
+            assert [mine.receive(PATIENCE).components] == [(b"two", b"components")]
+    assert [message.headers for message in answers] == [{"key": "value"}] * 3
+    assert [message.components for message in answers] == [(b"two", b"components")] * 3
+    assert found == [{"key": "value"}] * 4
 
 
 def test_headers_of_several_hooks_and_of_a_message_sent_on(port: MachPort) -> None:
