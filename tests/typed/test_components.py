@@ -9,12 +9,13 @@ import pytest
 
 from portkit import (
     Descriptor,
+    InvalidPayloadError,
     MachPort,
     PortError,
     PortMessage,
     ReplyDroppedError,
 )
-from portkit.typed import Data, Payload
+from portkit.typed import Data, Payload, Router
 from tests.ports.helpers import Background
 from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.test_behaviour import World
@@ -136,6 +137,19 @@ class TestDescriptors:
             return
         with pytest.raises((ValueError, TypeError), match=r"closed or detached|another host"):
             handle.send(OpenFile(file=descriptor))
+
+    def test_of_a_payload_that_is_refused_are_closed(self, world: World) -> None:
+        """So says what is left behind by this test: nothing."""
+        router = Router()
+        router.on(OpenFile)(lambda open_file: None)
+        port = world.served(router)
+        if type(port).__name__ == "RemoteSocketPort":
+            return
+        with open("/dev/null") as file, Descriptor(file) as descriptor:  # noqa: PTH123
+            for fields in (b'{"file": 1}', b'{"file": {"component": 2}}', b"{"):
+                with pytest.raises(InvalidPayloadError, match="OpenFile: "):
+                    port.request([fields, descriptor], msgid=12)
+        assert router.invalid == 3
 
 
 class TestRightsToAnswer:

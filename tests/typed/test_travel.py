@@ -14,7 +14,7 @@ from portkit import (
     ReplyDroppedError,
     SendTimeoutError,
 )
-from portkit.typed import Payload
+from portkit.typed import Payload, Router
 from tests.ports.helpers import Recorder
 from tests.support import PATIENCE, Reports, eventually
 from tests.transports.test_behaviour import World
@@ -36,6 +36,25 @@ def test_requests_and_answers(world: World) -> None:
     answer = port.request(Job(path="/abc"))
     assert answer.msgid == 8
     assert Result.from_message(answer).size == 4
+
+
+def test_long_fields(world: World) -> None:
+    """From 256 KiB on the encoded fields themselves lie out of line, where that can be."""
+    port = world.served(hash_file)
+    path = "/a" * 300_000
+    assert port.request(Job(path=path), reply=Result) == Result(path=path, size=600_000)
+    router = Router()
+    router.on(Job)(lambda job: None)
+    with pytest.raises(InvalidPayloadError, match="Job: 1200011 bytes are over its codec's limit"):
+        world.served(router).request(b'{"path":"' + b"a" * 1_200_000 + b'"}', msgid=7)
+
+
+def test_answers_by_hand(world: World) -> None:
+    def later(message: PortMessage) -> None:
+        message.defer()
+        message.reply(hash_file(message))
+
+    assert world.served(later).request(Job(path="/a"), reply=Result).size == 2
 
 
 def test_one_way(world: World) -> None:
@@ -152,7 +171,7 @@ def test_the_same_payload_again_and_again(world: World) -> None:
 
 
 def test_what_is_changed_after_it_was_sent(world: World) -> None:
-    """It was encoded when it was sent. Within a process it is the same object, so leave it alone."""
+    """It was encoded when it was sent. Within a process it is the same object: leave it alone."""
 
     class Basket(Payload, msgid=41):
         items: list[str]
