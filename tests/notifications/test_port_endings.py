@@ -19,6 +19,7 @@ from portkit import (
     RunLoop,
 )
 from portkit.message import PortMessage
+from portkit.notifications.port_endings import _Announcement
 from tests.notifications.helpers import Observer
 from tests.ports.helpers import Background, Recorder
 from tests.support import PATIENCE, LoopThread, Reports, eventually, run_on_thread
@@ -144,6 +145,13 @@ class TestALocalPort:
         with CENTER.add_observer(end_next, PORT_DID_BECOME_INVALID):
             ports[0].invalidate()
         assert senders(ends) == ports
+
+
+def test_the_service_thread_ends_before_it_comes_to_it(ends: Observer) -> None:
+    """Then it is told of at that end."""
+    port = MachPort()
+    run_on_thread(lambda: RunLoop.current()._put(_Announcement(CENTER.post, port), wake=True))
+    assert senders(ends) == [port]
 
 
 def test_costs_nothing_while_nobody_observes() -> None:
