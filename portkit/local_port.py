@@ -319,13 +319,13 @@ class LocalPort(Port):
         # In finalizers, too: so links, which have locks, are not told.
         self._mailbox.detach()
         self._receiver = 0
-        self._is_served_elsewhere = False
 
     def _serve_elsewhere(self) -> None:
-        """The consumer is an event loop that reads no link."""
-        self._is_served_elsewhere = True
-        for sender in self._senders:
-            sender.rescheduled()
+        """The consumer is an event loop that reads no link; once more, as a rule."""
+        if not self._is_served_elsewhere:
+            self._is_served_elsewhere = True
+            for sender in self._senders:
+                sender.rescheduled()
 
     def fileno(self) -> int:
         """A descriptor that is readable while messages are waiting, for foreign event loops.
@@ -405,6 +405,7 @@ class LocalPort(Port):
             self._check_consumer(loop)
             self._loop = loop
             self._slots += (slot,)
+            self._is_served_elsewhere = False
         self._mailbox.attach(self._notify, loop.ident)
         for sender in self._senders:
             sender.rescheduled()
