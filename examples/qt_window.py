@@ -59,8 +59,8 @@ if __name__ == "__main__":
     window.widget.show()
     with MachPort(window) as port, QtHost():
         RunLoop.current().add_port(port)
-        worker = Thread(target=count_words, args=(port,))
+        worker = Thread(target=count_words, args=(port,), daemon=True)  # Ctrl-C ends it too
         worker.start()
         app.exec()
-        worker.join()
+    worker.join()
     print("window: closed")

@@ -57,8 +57,8 @@ if __name__ == "__main__":
     root = tk.Tk()
     with MachPort(Window(root)) as port, TkHost(root):
         RunLoop.current().add_port(port)
-        worker = Thread(target=work, args=(port,))
+        worker = Thread(target=work, args=(port,), daemon=True)  # Ctrl-C ends it too
         worker.start()
         root.mainloop()
-        worker.join()
+    worker.join()
     print("window: closed")

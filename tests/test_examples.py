@@ -6,6 +6,7 @@ Of the names by which its processes find each other, nothing is left behind.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,11 @@ def test_example_prints_what_is_expected(
 def test_examples_and_expectations_belong_together() -> None:
     assert PROGRAMS
     assert sorted(path.stem for path in (EXAMPLES / "expected").iterdir()) == PROGRAMS
+
+
+def test_each_example_has_a_line_in_the_list_of_them() -> None:
+    page = (EXAMPLES.parent / "docs" / "examples.md").read_text()
+    assert sorted(re.findall(r"^\| `(\w+)\.py`", page, re.MULTILINE)) == PROGRAMS
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
