@@ -187,6 +187,8 @@ class Method:
             TypeError: there are too many or too few, one is given twice, or there is none of a
                 name.
         """
+        if not kwargs and len(args) == len(self._names) == len(self._positional):
+            return dict(zip(self._names, args, strict=True))  # the usual call, without the checks
         if len(args) > len(self._positional):
             raise TypeError(
                 f"{self.full_name} takes {len(self._positional)} positional arguments, "

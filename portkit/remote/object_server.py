@@ -108,7 +108,7 @@ class ObjectServer:
     def _read(self, message: PortMessage) -> tuple[Method, dict[str, Any], int]:
         components = message.components
         data = components[0] if components else None
-        if message.msgid != Kind.CALL or not isinstance(data, bytes | memoryview):
+        if message.msgid != Kind.CALL or not isinstance(data, (bytes, memoryview)):
             raise InvalidPayloadError(f"a {self.interface.name} takes calls, not {message!r}")
         head, _, arguments = bytes(data).partition(b"\n")
         name, _, digits = head[:_LONGEST_HEAD].decode("utf-8", "replace").partition(" ")
