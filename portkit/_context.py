@@ -46,7 +46,7 @@ def registered() -> Context | None:
 
 def original(fn: Callable[..., Any]) -> Callable[..., Any]:
     """What :func:`bound` was given, for reports and comparisons."""
-    return fn.fn if type(fn) is _Bound else fn
+    return fn.fn if isinstance(fn, _Bound) else fn
 
 
 def detached(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

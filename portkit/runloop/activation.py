@@ -245,7 +245,7 @@ def _wait(loop: RunLoop, activation: Activation, *, poll: bool) -> list[tuple[in
         finally:
             waiter.asleep = False
         ready = _others(waiter, mode, found)
-        if ready or mode.ready:
+        if ready or mode.ready or (awaited is not None and awaited.done):
             return _rested(loop, activation, ready)
     if poller is None:
         return _rested(loop, activation, [])
