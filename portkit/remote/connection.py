@@ -67,7 +67,7 @@ class Connection:
         self._door = door
         self._root: Port | None = None
         self._lock = RLock()
-        self._exports = Exports(self, self._abandoned)
+        self._exports = Exports(self)
         self._imports = Imports(self)
         self._handlers: list[Handler] = []
         self._ended = False
@@ -142,6 +142,7 @@ class Connection:
         """
         protocol = cast("type[Any]", interface)
         interface_of(protocol)
+        self._check_alive()
         root = self._root or self._connect()
         return cast("I", self._imports.proxy(root, protocol))
 
@@ -249,11 +250,12 @@ class Connection:
     def _result(self, method: Method, reply: PortMessage) -> Any:
         if reply.msgid == Kind.FAILURE:
             raise failure.to_raise(reply.data, method.raises)
-        data = reply.view
-        if reply.msgid != Kind.RESULT or data is None:
+        components = reply.components
+        data = components[0] if components else None
+        if reply.msgid != Kind.RESULT or not isinstance(data, (bytes, memoryview)):
             raise InvalidPayloadError(f"{method.full_name} was answered by {reply!r}")
         try:
-            return method.result.decode(data, Coming.by(self, reply.components))
+            return method.result.decode(data, Coming.by(self, components))
         except InvalidPayloadError as error:
             raise InvalidPayloadError(f"what {method.full_name} returned: {error}") from None
 
@@ -338,7 +340,7 @@ class Connection:
             len(self._imports),
         )
 
-    def _abandoned(self) -> None:
+    def abandoned(self) -> None:
         """Nobody holds the root object any more: the other side has gone, or is done.
 
         What it sent before is still delivered.

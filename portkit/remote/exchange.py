@@ -24,7 +24,6 @@ class Leaving(Departing):
     """
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__()
         self._connection = connection
         self.error: PortError | None = None
 
@@ -43,6 +42,20 @@ class Leaving(Departing):
         except PortError as error:
             self.error = error
             raise
+
+    def raise_error(self) -> None:
+        """Raise what has kept something from going, if anything has.
+
+        Raises:
+            PortError: it.
+        """
+        error, self.error = self.error, None
+        if error is not None:
+            self.clear()  # the error's frames have it, but what went before is held no more
+            try:
+                raise error from None
+            finally:
+                del error
 
 
 class Coming(Arrived):

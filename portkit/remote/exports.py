@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextvars import Context
 from functools import partial
 from threading import RLock
@@ -31,18 +32,22 @@ class Exports:
     """The ports of the objects and iterators of one side.
 
     Args:
-        connection: whose.
-        root_ended: called when nobody holds the root object any more.
+        connection: whose. It is not kept alive by this, but by what serves an object.
     """
 
-    def __init__(self, connection: Connection, root_ended: Callable[[], None]) -> None:
-        self._connection = connection
-        self._root_ended = root_ended
+    def __init__(self, connection: Connection) -> None:
+        self._whose = weakref.ref(connection)
         self._context = registered()
         self._lock = RLock()
         self._found: dict[object, Export] = {}
         self._root: Export | None = None
         self._over = False
+
+    @property
+    def _connection(self) -> Connection:
+        connection = self._whose()
+        assert connection is not None, "only the connection and its objects call this"
+        return connection
 
     def __len__(self) -> int:
         return len(self._found)
@@ -85,7 +90,8 @@ class Exports:
         return handle
 
     def _add(self, key: object, serve: Callable[[PortMessage], Any], queue_limit: int) -> Export:
-        options = self._connection.options
+        connection = self._connection
+        options = connection.options
         if self._over:
             raise InvalidPortError(ENDED)
         if len(self._found) >= options.max_objects:
@@ -98,7 +104,7 @@ class Exports:
         modes = (COMMON_MODES,) if options.independent else (COMMON_MODES, REMOTE_MODE)
         context = Context() if self._context is None else self._context.copy()
         export: Export = context.run(
-            Export, serve, self._connection.loop, modes, partial(self._forget, key), queue_limit
+            Export, serve, connection.loop, modes, partial(self._forget, key), queue_limit
         )
         self._found[key] = export
         return export
@@ -117,7 +123,7 @@ class Exports:
         if isinstance(key, StreamServer):
             key.close()
         if is_root:  # the caller has let go of everything, or is gone
-            self._root_ended()
+            self._connection.abandoned()
 
     def end(self, *, at_once: bool) -> None:
         """End them all: at once, or when what was sent to them before has been delivered."""

@@ -15,7 +15,7 @@ from portkit.typed.explain import explain
 
 _NONE: Mapping[str, type[Exception]] = MappingProxyType({})
 _LONGEST = 16_384
-"""Characters of a traceback, and of a message: the last of the one, the first of the other."""
+"""Characters of a message, and about so many of a traceback: those of its middle do not go."""
 _LARGEST = 1 << 18
 """Bytes of an exception that goes with its arguments."""
 
@@ -54,7 +54,7 @@ def of(
     failure = Failure.model_construct(
         type=_plain(full_name(type(error))),
         message=_plain(_text(error)[:_LONGEST]),
-        traceback=_plain(_traceback(error)[-_LONGEST:]) if with_traceback else "",
+        traceback=_plain(_traceback(error)) if with_traceback else "",
     )
     declared = next((base for base in map(full_name, type(error).__mro__) if base in raises), None)
     if declared is not None:
@@ -80,9 +80,13 @@ def _text(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(error))
     except Exception:
         return ""
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]}\n  …\n{text[-half:]}"
 
 
 def _plain(text: str) -> str:

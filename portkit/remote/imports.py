@@ -23,15 +23,21 @@ class Imports:
     """The proxies of one side: one for each object and interface, as long as anybody has it.
 
     Args:
-        connection: whose.
+        connection: whose. It is not kept alive by this, but by the proxies.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._whose = weakref.ref(connection)
         self._lock = RLock()
         self._proxies: weakref.WeakValueDictionary[tuple[Port, Any], Proxy] = (
             weakref.WeakValueDictionary()
         )
+
+    @property
+    def _connection(self) -> Connection:
+        connection = self._whose()
+        assert connection is not None, "only the connection and its objects call this"
+        return connection
 
     def __len__(self) -> int:
         return len(self._proxies)
@@ -43,7 +49,7 @@ class Imports:
             TypeError: it stands for no object with that interface.
         """
         local = local_port(port)
-        if local is not None:
+        if local is not None and local.is_valid:  # else a proxy, whose calls say so
             server = local.delegate
             if not isinstance(local, Export) or not isinstance(server, ObjectServer):
                 raise TypeError(f"{port!r} is of no object")
@@ -67,8 +73,9 @@ class Imports:
         with self._lock:
             proxy = self._proxies.get((port, protocol))
             if proxy is None:
+                connection = self._connection
                 kind = proxy_class(interface_of(protocol))
-                proxy = kind(self._connection, port, self._connection.options.timeout)
+                proxy = kind(connection, port, connection.options.timeout)
                 self._proxies[port, protocol] = proxy
             return proxy
 

@@ -36,7 +36,10 @@ _QUOTING = frozenset(
 """pydantic's own kinds of errors whose text quotes what was sent, or an exception's text."""
 _OF_PROGRAMS = frozenset({"assertion_error", "value_error"})
 """Those whose text is a validator's of the program."""
-_TRUSTED = frozenset(get_args(ErrorType)) - _QUOTING - _OF_PROGRAMS | {"component"}
+_TRUSTED = frozenset(get_args(ErrorType)) - _QUOTING - _OF_PROGRAMS | {
+    "component",
+    "invalid-json-value",
+}
 _UNTOLD = "…"
 _NO_VALUES = re.compile(
     r"Unable to serialize unknown type: <class '[\w.<>]+'>"

@@ -20,7 +20,7 @@ from typing import Any
 from tests.support import PATIENCE, eventually
 from tests.transports.processes.child import ROOT, serve
 
-_START = "from tests.transports.processes.nursery import nurse; import sys; nurse(sys.argv[1])"
+_START = "from tests.transports.processes.nursery import nurse; import sys; nurse(*sys.argv[1:])"
 _MODULES = (
     "portkit_transports.message",
     "portkit_transports.socket",
@@ -30,13 +30,17 @@ _MODULES = (
 
 
 class Nursery:
-    """The process that forks. It ends with :meth:`close`, or with this process."""
+    """The process that forks. It ends with :meth:`close`, or with this process.
 
-    def __init__(self) -> None:
+    Args:
+        modules: what it imports beside the roles of the tests of transports.
+    """
+
+    def __init__(self, *modules: str) -> None:
         self._line, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno())],
+                [sys.executable, "-c", _START, str(theirs.fileno()), *modules],
                 pass_fds=[theirs.fileno()],
                 cwd=ROOT,
             )
@@ -104,9 +108,9 @@ class Forked:
         return self._nursery.look(self.pid, os.WSTOPPED | os.WNOWAIT) is not None
 
 
-def nurse(line: str) -> None:
+def nurse(line: str, *modules: str) -> None:
     """The nursery's life, and those of all its children."""
-    for module in _MODULES:
+    for module in (*_MODULES, *modules):
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
