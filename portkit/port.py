@@ -31,6 +31,7 @@ from portkit.message import (
     Body,
     ComponentObject,
     Components,
+    Contents,
     Envelope,
     LentBytes,
     Packed,
@@ -315,6 +316,8 @@ class Port(ComponentObject, ABC):
             check_reply(reply)
         if type(components) is bytes:
             packed: Packed = (components,)
+        elif isinstance(components, Body) and not msgid:  # as below, without its calls
+            packed, msgid = Contents(None, components), components.msgid
         else:
             packed = pack(components)
             if type(packed) is not tuple:
@@ -542,8 +545,12 @@ class ReplyPort(Port):
     def answer(self, result: Any) -> None:
         """Answer with a delegate's return value; None answers with empty data (M11)."""
         try:
-            if type(result) is bytes and not hooks.active:
+            if hooks.active:
+                self.send(b"" if result is None else result)
+            elif type(result) is bytes:
                 self._post((0, (result,), None, None), None)
+            elif isinstance(result, Body):  # as in send, without its call and checks
+                self._post((result.msgid, Contents(None, result), None, None), None)
             else:
                 self.send(b"" if result is None else result)
         except TypeError as error:
