@@ -46,17 +46,16 @@ class HookedDelivery:
             if origin is not None:
                 origin.taken(packed)
             if raw is not None:
-                plain = packed if type(packed) is tuple else None
+                components = unpacked(packed)
                 # From here on to the delegate's first line no call: a signal would strike there.
                 self.begun = True
-                result = raw(port, msgid, unpacked(packed) if plain is None else plain, reply_port)
+                result = raw(port, msgid, components, reply_port)
             else:
                 assert handle is not None, "there is a delegate"
                 self.begun = True
                 result = handle(message)
-            if type(reply_port) is ReplyPort and (
-                result is not None or not (reply_port.used or reply_port.deferred)
-            ):
-                reply_port.answer(result)
-            elif result is not None:
+            if type(reply_port) is ReplyPort:
+                if result is not None or not (reply_port.used or reply_port.deferred):
+                    reply_port.answer(result)
+            elif result is not None or result is not None:
                 check_not_awaitable(result)

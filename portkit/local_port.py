@@ -17,6 +17,7 @@ from portkit._report import report
 from portkit._wakeup import Reader
 from portkit.errors import (
     BecameInvalidError,
+    InvalidPayloadError,
     InvalidPortError,
     PortError,
 )
@@ -216,9 +217,9 @@ class LocalPort(Port):
                 raw = partial(run, raw) if raw else None
                 handle = partial(run, handle) if handle else None
             if raw is not None:
-                plain = packed if type(packed) is tuple else None
+                plain = packed if type(packed) is tuple else unpacked(packed)
                 begun = True
-                result = raw(self, msgid, unpacked(packed) if plain is None else plain, reply_port)
+                result = raw(self, msgid, plain, reply_port)
             elif handle is not None:
                 message = PortMessage.__new__(PortMessage)  # as in arrived, without its call
                 message.msgid, message._packed, message.send_port, message._origin = envelope
@@ -245,7 +246,11 @@ class LocalPort(Port):
             elif result is not None:
                 check_not_awaitable(result)
         except BaseException as error:
-            if begun or (hooked is not None and hooked.begun):
+            if (
+                begun
+                or (hooked is not None and hooked.begun)
+                or isinstance(error, InvalidPayloadError)  # it cannot be encoded for the delegate
+            ):
                 if type(reply_port) is ReplyPort:
                     reply_port._drop()
             elif isinstance(error, IndexError):

@@ -508,12 +508,19 @@ class PortMessage:
     def __repr__(self) -> str:
         parts: list[Any] = [
             f"{len(c)} bytes" if isinstance(c, bytes | memoryview) else repr(c)
-            for c in (self._packed if isinstance(self._packed, tuple) else ())
+            for c in _encoded(self._packed)
         ]
         if isinstance(self._packed, Contents) and self._packed.body is not None:
             parts.append(type(self._packed.body).__name__)  # what it says may be secret
         kind = " request" if self.is_request else ""
         return f"<PortMessage{kind} msgid={self.msgid} [{', '.join(parts)}]>"
+
+
+def _encoded(packed: Packed) -> tuple[Component, ...]:
+    """The components, without those of a payload: these are not encoded only to be shown."""
+    if isinstance(packed, Contents):
+        return () if packed.body is not None else packed.components
+    return packed
 
 
 def arrived(envelope: Envelope, receive_port: Port | None) -> PortMessage:

@@ -204,6 +204,49 @@ def test_an_answer_that_is_none_is_an_error_of_the_delivery(reports: Reports) ->
     assert len(reports.take()) == 1
 
 
+def test_an_answer_that_is_to_be_awaited_is_told_of_as_always(
+    port: MachPort, reports: Reports
+) -> None:
+    async def handle(message: PortMessage) -> None: ...
+
+    port.delegate = handle
+    with hooked(Seen()):
+        port.send(b"")
+        deliver(port)
+    (error,) = reports.take()
+    assert "portkit.aio" in str(error)
+
+
+def test_a_payload_that_cannot_be_encoded_for_a_raw_delegate_is_dropped(
+    port: MachPort, reports: Reports
+) -> None:
+    """Once, with hooks or without: it would come again for ever if it were put back."""
+
+    class Raw:
+        def handle_raw_message(self, *fields: object) -> None:
+            raise AssertionError
+
+    class Odd(Payload, msgid=8):
+        anything: Any
+
+    port.delegate = Raw()
+    for hook in (Seen(key="value"), Hook()):
+        with hooked(hook):
+            port.send(Odd(anything=object()))
+            deliver(port)
+        port.send(Odd(anything=object()))
+        deliver(port)
+    assert [type(error) for error in reports.take()] == [InvalidPayloadError] * 4
+
+
+def test_a_message_with_headers_shows_its_components(port: MachPort) -> None:
+    with hooked(Seen(key="value")):
+        port.send([b"abc", b""])
+        port.send(Job(text="secret"))
+    assert "[3 bytes, 0 bytes]" in repr(port.receive(0))
+    assert "[Job]" in repr(port.receive(0))
+
+
 def test_a_port_without_a_delegate_says_so(port: MachPort, reports: Reports) -> None:
     seen = Seen()
     with hooked(seen):
@@ -650,12 +693,13 @@ def storm(serve: Callable[[MachPort], object], count: int) -> tuple[list[int], i
     return seen, struck
 
 
-def test_a_storm_of_interrupts_loses_and_doubles_nothing() -> None:
+@pytest.mark.parametrize("headers", [{}, {"key": "value"}], ids=["without headers", "with"])
+def test_a_storm_of_interrupts_loses_and_doubles_nothing(headers: dict[str, str]) -> None:
     traced = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
     threading.settrace(None)
     try:
-        with hooked(Seen()):
+        with hooked(Seen(**headers)):
             seen, struck = storm(lambda _: RunLoop.current().accept_input(DEFAULT_MODE, 0.05), 1000)
     finally:
         sys.settrace(traced[0])
