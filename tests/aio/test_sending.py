@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from portkit import (
+    Backoff,
     BecameInvalidError,
     InvalidPortError,
     MachPort,
@@ -386,6 +387,31 @@ class TestFirstUse:
         async def main() -> None:
             with pytest.raises(type(blocking.value)):
                 await send(remote, b"1")
+
+        run(main)
+
+    def test_where_nobody_listens_yet(self, run: Run[None]) -> None:
+        """With ``reconnect`` that is waited for, as long as there is time."""
+        with SocketPort() as port:
+            address = port.address
+            number = port.number
+        assert address is not None
+        remote = connect_port(address, reconnect=Backoff(initial=0.01, maximum=0.05))
+
+        async def main() -> None:
+            with pytest.raises(SendTimeoutError, match="no connection"):
+                await send(remote, b"too early", timeout=0.05)
+            with pytest.raises(SendTimeoutError, match="no connection"):
+                await request(remote, b"too early", send_timeout=0.05)
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(partial(send, remote, b"1", timeout=PATIENCE))
+                await anyio.wait_all_tasks_blocked()
+                with SocketPort(("127.0.0.1", number)) as port:
+                    for _ in range(20):
+                        await until(lambda: port.pending)
+                        assert port.receive(0).data == b"1"
+            remote.invalidate()
 
         run(main)
 
