@@ -44,16 +44,11 @@ class TkHost(Host):
         self._wake_after(None)
 
     def _wake_after(self, milliseconds: int | None) -> None:
-        import tkinter as tk  # noqa: PLC0415 - as above
-
         timer, self._timer = self._timer, None
-        try:
-            if timer is not None:
-                self._root.after_cancel(timer)
-            if milliseconds is not None:
-                self._timer = self._root.after(milliseconds, self._process)
-        except tk.TclError:
-            pass  # the application was destroyed: no event loop is left to wake
+        if timer is not None:
+            self._root.after_cancel(timer)
+        if milliseconds is not None:
+            self._timer = self._root.after(milliseconds, self._process)
 
     def _quit(self) -> None:
         self._root.quit()

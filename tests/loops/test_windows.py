@@ -305,12 +305,13 @@ def test_another_mode_and_one_host_for_each(programs: Programs) -> None:
 
 
 @pytest.mark.parametrize("toolkit", ["tk"], indirect=True)
-def test_a_root_that_is_destroyed(programs: Programs) -> None:
+@pytest.mark.parametrize("where", ["later(0.05, root.destroy)", "loop.perform(root.destroy)"])
+def test_a_root_that_is_destroyed(programs: Programs, where: str) -> None:
     output = programs.output(
-        """
+        f"""
         with host():
             loop.call_later(1000, int)
-            later(0, root.destroy)
+            {where}
             run_windows()
         loop.cancel_calls()
         print("over")
