@@ -63,7 +63,9 @@ def component_schema(
             component = arrived[number]
             return accept(component) if arrive is None else arrive(component, arrived)
         except TypeError:
-            raise PydanticCustomError("component", f"Input should be a {name}") from None
+            raise PydanticCustomError(
+                "component", "Input should be a {name}", {"name": name}
+            ) from None
 
     def serialize(value: Any, info: core_schema.SerializationInfo) -> Any:
         departing = info.context
@@ -96,7 +98,7 @@ def instance_schema(kind: type[Any]) -> core_schema.CoreSchema:
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """How the field looks where it is encoded: the number of the component, those fields being 0."""
+    """How the field looks where it is encoded: the number of the component, of which 0 is that."""
     return {
         "type": "object",
         "properties": {_NUMBER: {"type": "integer", "minimum": 1}},

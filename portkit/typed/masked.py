@@ -7,7 +7,7 @@ would have the asterisks for the secret, and nobody would notice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_core import core_schema
 
@@ -50,6 +50,7 @@ def _nodes(
     rest: list[tuple[Any, type[Any] | None]] = [(schema, None)]
     seen: set[str] = set()
     while rest:
+        node: Any
         node, model = rest.pop()
         if isinstance(node, list | tuple):
             rest += [(item, model) for item in node]
@@ -61,7 +62,7 @@ def _nodes(
                 continue
             seen.add(ref)
             try:
-                node = handler.resolve_ref_schema(node)
+                node = cast("Any", handler.resolve_ref_schema(node))
             except LookupError:  # a model that is just being defined: it is looked at there
                 continue
         if node.get("type") in {"model", "dataclass"} and node["cls"] is not own:

@@ -79,7 +79,7 @@ class Payload(BaseModel, Body):
                     f"class {cls.__name__}(Payload, {name}=...)"
                 )
             alias = field.validation_alias
-            read = {name, *(alias.choices if isinstance(alias, AliasChoices) else [alias])}
+            read = [name, *(alias.choices if isinstance(alias, AliasChoices) else [alias])]
             if field.serialization_alias is not None and field.serialization_alias not in read:
                 raise TypeError(
                     f"{cls.__name__}.{name} would be written as {field.serialization_alias!r}, by "

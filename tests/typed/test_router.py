@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -372,3 +373,62 @@ class TestMiddleware:
         with caplog.at_level(logging.WARNING, "portkit"):
             assert port.request(b"{}", msgid=7).data == b"from elsewhere"
             assert eventually(lambda: router.invalid)
+
+
+class TestAsync:
+    """What is awaited, by whatever loop; tests/aio has it served."""
+
+    @staticmethod
+    def run(router: Router, message: PortMessage) -> Any:
+        async def await_it() -> Any:
+            return await router(message)
+
+        return asyncio.run(await_it())
+
+    @pytest.fixture
+    def later(self) -> Router:
+        router = Router()
+
+        @router.on(Job)
+        async def run(job: Job) -> Result:
+            await asyncio.sleep(0)
+            return Result(path=job.path, size=1)
+
+        @router.middleware
+        async def note(message: PortMessage, call_next: Any) -> Any:
+            return await call_next(message)
+
+        return router
+
+    def test_answers(self, later: Router) -> None:
+        answer = self.run(later, PortMessage(components=Job(path="/a")))
+        assert answer == Result(path="/a", size=1)
+
+    def test_plain_handlers_under_an_async_middleware(self, later: Router) -> None:
+        later.on(msgid=100)(lambda message: b"plain")
+        assert self.run(later, PortMessage(msgid=100)) == b"plain"
+
+    def test_plain_middleware_over_async_handlers(self) -> None:
+        router = Router()
+
+        @router.on(Job)
+        async def run(job: Job) -> Result:
+            return Result(path=job.path, size=1)
+
+        router.middleware(lambda message, call_next: call_next(message))
+        assert self.run(router, PortMessage(components=Job(path="/a"))).size == 1
+
+    def test_refusing(self, later: Router, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING, "portkit"):
+            assert self.run(later, PortMessage(components=b"{}", msgid=7)) is None
+        assert later.invalid == 1
+        assert "is ignored: Job: path: Field required" in caplog.text
+
+    def test_not_because_of_another_service(self, later: Router) -> None:
+        @later.on(Picture)
+        async def ask(picture: Picture) -> Any:
+            raise InvalidPayloadError("the other service was asked wrongly")
+
+        with pytest.raises(InvalidPayloadError, match="asked wrongly"):
+            self.run(later, PortMessage(components=Picture(name="a")))
+        assert later.invalid == 0
