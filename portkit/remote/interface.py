@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, get_origin
 
 from portkit.remote.method import Method
@@ -73,7 +73,9 @@ def interface_of(protocol: Any) -> Interface:
         TypeError: it is no protocol class; or something in it, or in an interface that it names,
             cannot be called from elsewhere.
     """
-    found = _interfaces.get(protocol) if isinstance(protocol, Hashable) else None
+    if not is_interface(protocol):
+        raise TypeError(f"an interface is a typing.Protocol class, not {protocol!r}")
+    found = _interfaces.get(protocol)
     if found is None:
         described: dict[Any, Interface] = {}
         rest = [protocol]
@@ -88,8 +90,6 @@ def interface_of(protocol: Any) -> Interface:
 
 
 def _describe(protocol: Any) -> Interface:
-    if not is_interface(protocol):
-        raise TypeError(f"an interface is a typing.Protocol class, not {protocol!r}")
     methods: dict[str, Method] = {}
     variables = variables_of(protocol)
     origin = get_origin(protocol) or protocol
