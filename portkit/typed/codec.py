@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 if TYPE_CHECKING:
     from portkit._field_schema import Arrived, Departing
 
 M = TypeVar("M", bound=BaseModel)
 
+DEPTH = 200
+"""How deep pydantic reads lists and objects of JSON within each other."""
+_UNBOUNDED = frozenset({"any", "definition-ref", "json"})
 LIMIT = 1 << 20
 """Bytes that the encoded fields of a payload may have. pydantic needs some hundred times as much
 memory to tell what is wrong with fields of which each byte is wrong."""
@@ -68,9 +74,12 @@ class JSONCodec:
 
     def encode(self, payload: BaseModel, context: Departing) -> bytes:
         """As :meth:`Codec.encode`."""
-        return payload.__pydantic_serializer__.to_json(
+        data = payload.__pydantic_serializer__.to_json(
             payload, by_alias=True, round_trip=True, warnings="error", context=context
         )
+        if data.count(b"[") + data.count(b"{") > DEPTH and _is_unbounded(type(payload)):
+            _check_depth(data)
+        return data
 
     def decode(self, model: type[M], data: bytes, context: Arrived) -> M:
         """As :meth:`Codec.decode`."""
@@ -79,6 +88,29 @@ class JSONCodec:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} limit={self.limit}>"
+
+
+def _check_depth(data: bytes) -> None:
+    """Raise where no receiver could read it: pydantic writes deeper than it reads."""
+    try:
+        from_json(data, cache_strings="none")
+    except ValueError:
+        raise ValueError(f"it is nested more than {DEPTH} deep") from None
+
+
+@lru_cache(maxsize=1024)
+def _is_unbounded(model: type[BaseModel]) -> bool:
+    """Whether its fields may be nested as deep as somebody likes: no type says how deep."""
+    rest: list[Any] = [model.__pydantic_core_schema__]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, list | tuple):
+            rest += node
+        elif isinstance(node, Mapping):
+            if node.get("type") in _UNBOUNDED or "serialization" in node:
+                return True
+            rest += [value for key, value in node.items() if key not in {"default", "metadata"}]
+    return bool(model.model_config.get("extra") == "allow")
 
 
 def checked_limit(limit: int) -> int:

@@ -63,7 +63,7 @@ def explain(error: ValidationError, schema: Mapping[str, Any] | None = None) -> 
     if count > _TOO_MANY:
         return f"{count} values are not valid"
     names = None if schema is None else frozenset(_words_of(schema))
-    errors = error.errors(include_url=False)
+    errors = error.errors(include_url=False, include_input=False)
     told = [f"{_field(entry['loc'], names)}: {_reason(entry)}" for entry in errors[:_MOST]]
     if len(errors) > _MOST:
         told.append(f"and {len(errors) - _MOST} more")

@@ -22,7 +22,7 @@ from pydantic import SecretBytes, SecretStr
 from portkit import InvalidPayloadError, MachPort, PortMessage
 from portkit.typed import JSON, Codec, JSONCodec, Payload
 from portkit.typed.msgpack import MSGPACK, MsgpackCodec
-from tests.typed.models import Anything, Handover, Job, Login, Picture, Point
+from tests.typed.models import Anything, Handover, Job, Login, Picture, Point, Tree
 from tests.typed.test_payload import round_trip, sent
 
 CODECS = pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=["json", "msgpack"])
@@ -160,6 +160,36 @@ class TestLimits:
             sent(deep)
         while isinstance(value, list):  # a level at a time: else the interpreter's stack is full
             value = value.pop()
+
+    @pytest.mark.parametrize("depth", [198, 199, 200, 230, 254])
+    def test_what_can_be_written_can_be_read(self, depth: int) -> None:
+        """pydantic writes JSON 255 deep, and reads 200."""
+        value: Any = 1
+        for _ in range(depth):
+            value = [value]
+        if depth < 200:
+            assert round_trip(Anything(value=value)).value == value
+            return
+        with pytest.raises(InvalidPayloadError, match="it is nested more than 200 deep"):
+            sent(Anything(value=value))
+
+    def test_of_models_that_hold_themselves(self) -> None:
+        tree = Tree(name="leaf")
+        for _ in range(99):  # an object and an array each
+            tree = Tree(name="branch", below=(tree,))
+        assert round_trip(tree) == tree
+        for _ in range(20):
+            tree = Tree(name="branch", below=(tree,))
+        with pytest.raises(InvalidPayloadError, match="it is nested more than 200 deep"):
+            sent(tree)
+
+    def test_many_beside_each_other_are_not_deep(self) -> None:
+        class Forest(Payload, msgid=3):
+            trees: tuple[Tree, ...]
+            points: list[Point]
+
+        forest = Forest(trees=(Tree(name="["),) * 500, points=[Point(x=1, y=2)] * 500)
+        assert round_trip(forest) == forest
 
     @CODECS
     def test_of_what_holds_itself(self, codec: Codec) -> None:
