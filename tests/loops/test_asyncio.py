@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import select
 import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -48,6 +50,15 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
 
     with asyncio.Runner(loop_factory=new_event_loop, debug=debug) as runner:
         return runner.run(bounded())
+
+
+@contextmanager
+def new_loop() -> Iterator[asyncio.SelectorEventLoop]:
+    loop = new_event_loop()
+    try:
+        yield loop
+    finally:
+        loop.close()
 
 
 class TestTheRunLoopIsServed:
@@ -438,6 +449,37 @@ class TestNesting:
                 await asyncio.sleep(0)
 
         run(main())
+
+    def test_asyncio_inside_the_host_of_a_guest_run(self) -> None:
+        """A slot of Qt's that runs asyncio: the guest run pauses, and looks what is left for it."""
+        run_loop = RunLoop.current()
+        seen: list[bytes | None] = []
+        with MachPort(lambda message: seen.append(message.data)) as port:
+            run_loop.add_port(port)
+
+            async def main() -> None:
+                port.send(b"served by asyncio")
+                while not seen:  # noqa: ASYNC110 - the delegate knows of no event loop
+                    await asyncio.sleep(0.001)
+                asyncio.get_running_loop().call_soon(port.send, b"left")
+                run_loop.perform(run_loop.stop)
+                await asyncio.Event().wait()
+
+            with run_loop.start_guest_run() as guest:
+                guest.process()
+                with new_loop() as loop:
+                    task = loop.create_task(main())
+                    loop.run_forever()  # until that stop, which is not for the guest
+                    task.cancel()
+                    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+                assert guest.is_valid
+                run_loop.perform(seen.append, b"called")
+                assert select.select([guest], [], [], PATIENCE)[0]
+                while select.select([guest], [], [], 0)[0]:
+                    guest.process()
+            assert sorted(map(bytes, filter(None, seen))) == [
+                b"called", b"left", b"served by asyncio",
+            ]  # fmt: skip
 
     def test_asyncio_inside_a_run_loops_callback(self) -> None:
         run_loop = RunLoop.current()
