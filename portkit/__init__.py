@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         NotificationQueue,
         PostingStyle,
     )
+    from portkit.remote import Connection
     from portkit.statistics import stats
     from portkit.typed import Payload, Router
     from portkit.workers import Restart, Session, Worker, WorkerGroup
@@ -89,6 +90,7 @@ __all__ = [
     "CheckInError",
     "CheckInTimeoutError",
     "Coalescing",
+    "Connection",
     "ConnectionEvent",
     "Descriptor",
     "DescriptorSource",
@@ -146,6 +148,7 @@ __all__ = [
 _LATE = {
     "Address": "portkit.address",
     "Coalescing": "portkit.notifications",
+    "Connection": "portkit.remote",
     "Descriptor": "portkit.link.descriptor",
     "Notification": "portkit.notifications",
     "NotificationCenter": "portkit.notifications",

@@ -16,6 +16,7 @@ import pytest
 import portkit
 import portkit.aio
 import portkit.notifications
+import portkit.remote
 import portkit.runloop
 
 PORTKIT = [
@@ -30,6 +31,7 @@ PORTKIT = [
     "CheckInError",
     "CheckInTimeoutError",
     "Coalescing",
+    "Connection",
     "ConnectionEvent",
     "Descriptor",
     "DescriptorSource",
@@ -95,6 +97,19 @@ NOTIFICATIONS = [
     "PostingStyle",
     "RemoteNotification",
     "forward",
+]
+REMOTE = [
+    "CONNECTION_DID_DIE",
+    "CONNECTION_DID_INITIALIZE",
+    "Call",
+    "Connection",
+    "Options",
+    "Service",
+    "Statistics",
+    "current_call",
+    "oneway",
+    "raises",
+    "with_timeout",
 ]
 RUNLOOP = [
     "COMMON_MODES",
@@ -164,6 +179,7 @@ def test_names() -> None:
     assert portkit.aio.__all__ == AIO
     assert portkit.__all__ == PORTKIT
     assert portkit.notifications.__all__ == NOTIFICATIONS
+    assert portkit.remote.__all__ == REMOTE
     assert portkit.runloop.__all__ == RUNLOOP
     assert dir(portkit) == sorted(PORTKIT)
 
