@@ -198,7 +198,9 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     assert [link for link in inside if not (ROOT / link).exists()] == []
 
 
-DESCRIBED = ["aio", "loops", "notifications", "otel", "prometheus", "runloop", "typed", "workers"]
+DESCRIBED = [
+    "aio", "loops", "notifications", "otel", "prometheus", "remote", "runloop", "typed", "workers",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", ["portkit", *[f"portkit.{name}" for name in DESCRIBED]])
