@@ -263,7 +263,14 @@ class Connection:
         """The mode to wait in, where there is something to serve in it on this thread."""
         if self.options.independent or self.loop.ident != get_ident():
             return None
-        return REMOTE_MODE if self.loop._has_items(REMOTE_MODE) else None
+        if not self.loop._has_items(REMOTE_MODE):
+            return None
+        # Callers that are served while others wait stand on each other on the stack, which ends.
+        nested, activation = 0, self.loop._activation
+        while activation is not None:
+            nested += activation.mode.name == REMOTE_MODE
+            activation = activation.outer
+        return REMOTE_MODE if nested < self.options.max_depth else None
 
     def check_depth(self, depth: int, method: Method) -> None:
         """Raise where calls are nested too deep.

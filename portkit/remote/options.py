@@ -13,7 +13,8 @@ class Options(NamedTuple):
         independent: while a call waits, serve nothing: unrelated calls are queued until the
             outermost conversation is over, and callbacks during a call wait for ever (D7).
         max_objects: how many objects and iterators of this side the other may hold.
-        max_depth: how deep calls of the two sides may be nested.
+        max_depth: how deep calls of the two sides may be nested; and while how many calls of a
+            thread that wait it serves others, be they of whom they may: further ones wait in turn.
         max_items: how many items of an iterator may go at a time, either way. With 1 an iterator
             that waits for its next item keeps none back.
         tracebacks: tell the other side where an exception was raised.

@@ -12,7 +12,7 @@ from portkit import InvalidPortError, MachPort, PortError, ReceiveTimeoutError, 
 from portkit.remote import Call, Connection, current_call, with_timeout
 from tests.ports.helpers import Background
 from tests.remote import roles
-from tests.remote.desk import Desk, DeskServer
+from tests.remote.desk import Desk, DeskServer, Listener
 from tests.remote.sides import InProcess, There, connected
 from tests.support import PATIENCE, LoopThread, Reports, eventually
 from tests.transports.processes.roles import Here
@@ -239,6 +239,34 @@ class TestThreads:
             threads = [Background(partial(call, thread)) for thread in range(8)]
             for thread, running in enumerate(threads):
                 assert running.result() == [thread + number for number in range(200)]
+
+    def test_more_callers_than_fit_on_a_stack(self) -> None:
+        """Each waits for a callback while the next is served, but not without end."""
+
+        class Nesting(DeskServer):
+            inside = deepest = 0
+
+            def call_back(self, listener: Listener, times: int) -> list[int]:
+                self.inside += 1
+                self.deepest = max(self.deepest, self.inside)
+                try:
+                    return super().call_back(listener, times)
+                finally:
+                    self.inside -= 1
+
+        root = Nesting()
+        with LoopThread() as serving, LoopThread() as listening, MachPort() as port:
+            service = serving.call(lambda: Connection.serve(port, root, Desk, max_depth=4))
+            with Connection.to(port, loop=listening.loop, timeout=PATIENCE) as connection:
+                desk = connection.root(Desk)
+                ear, go_on = Ear(), threading.Event()
+                listening.loop.perform(go_on.wait, PATIENCE)
+                callers = [Background(partial(desk.call_back, ear, 1)) for _ in range(60)]
+                assert eventually(lambda: connection.statistics().made == 60 and root.inside >= 4)
+                go_on.set()
+                assert [caller.result() for caller in callers] == [[0]] * 60
+                assert root.deepest <= 5
+            serving.call(service.invalidate)
 
     def test_many_ask_for_the_root_at_once(self, there: There) -> None:
         with Connection.to(Here.way.remote("desk"), timeout=PATIENCE) as connection:
