@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Serving:
 
 
 _current: ContextVar[Serving | None] = ContextVar("portkit.remote call", default=None)
-set_current = _current.set
-reset_current = _current.reset
+set_current: Callable[[Serving | None], Token[Serving | None]] = _current.set
+reset_current: Callable[[Token[Serving | None]], None] = _current.reset
 
 
 def current_call() -> Call | None:

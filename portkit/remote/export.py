@@ -103,7 +103,7 @@ class Export(LocalPort):
 
     def _perform(self, fn: Callable[[], object]) -> bool:
         try:  # also while a call waits: a program may do nothing else
-            self._server_loop._put(_Look(fn, (), self._modes), wake=True)
+            self._server_loop._put(Errand(fn, (), self._modes), wake=True)
         except LoopEndedError:
             return False
         return True
@@ -114,8 +114,8 @@ class Export(LocalPort):
         ended(self)
 
 
-class _Look(Block):
-    """A look at who holds a port. If the loop ends before it, the port ends with that anyway."""
+class Errand(Block):
+    """A call that is needless once its loop has ended: all that was served there ends with that."""
 
     __slots__ = ()
 

@@ -249,4 +249,5 @@ def _is_plain(schema: Any) -> bool:
 def _adapter(kind: Any) -> TypeAdapter[tuple[Any]]:
     # An adapter keeps the variables of the function that makes it. With an error among them that
     # would be all callers' too, and the ports in them, until the garbage is collected.
-    return TypeAdapter(tuple[kind], config=_CONFIG)
+    listed: Any = tuple
+    return TypeAdapter(listed[kind], config=_CONFIG)

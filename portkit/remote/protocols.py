@@ -28,10 +28,10 @@ def substituted(annotation: Any, variables: Mapping[Any, Any]) -> Any:
     """The annotation with type variables replaced by what they stand for."""
     if isinstance(annotation, TypeVar):
         return variables.get(annotation, annotation)
-    free = () if isinstance(annotation, type) else getattr(annotation, "__parameters__", ())
-    if not free:
+    if isinstance(annotation, type) or not getattr(annotation, "__parameters__", ()):
         return annotation
-    return annotation[tuple([variables.get(variable, variable) for variable in free])]
+    alias: Any = annotation
+    return alias[tuple([variables.get(free, free) for free in alias.__parameters__])]
 
 
 def variables_of(protocol: Any) -> dict[type[Any], dict[Any, Any]]:

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from portkit._report import report
-from portkit.errors import InvalidPayloadError, PortError, ReceiveTimeoutError
+from portkit.errors import InvalidPayloadError, PortError, SendTimeoutError
 from portkit.remote import failure
 from portkit.remote.exchange import Coming, Leaving
 from portkit.remote.messages import Kind
@@ -87,20 +87,28 @@ class StreamServer:
         return found, self._failure is not None
 
     async def _give_async(self, message: PortMessage, most: int) -> None:
+        self._running = True
+        try:
+            found, ended = await self._take_async(most)
+        finally:
+            self._running = False
+            if self._closed:
+                self.close()
+        self._answer(message, found, ended=ended)
+
+    async def _take_async(self, most: int) -> tuple[list[Any], bool]:
         found: list[Any] = []
-        ended = self._failure is not None
         until = monotonic() + _LONGEST
-        while not ended and len(found) < most:
+        while self._failure is None and len(found) < most:
             try:
                 found.append(await anext(self._iterator))
             except StopAsyncIteration:
-                ended = True
+                return found, True
             except Exception as error:
-                ended = True
                 self._failure = error
             if monotonic() > until:
                 break
-        self._answer(message, found, ended=ended)
+        return found, self._failure is not None
 
     def _wanted(self, message: PortMessage) -> int:
         digits = message.data or b""
@@ -148,6 +156,8 @@ class StreamServer:
                 iterator.close()
             except Exception as error:
                 report("an iterator that nobody asks any more raised", error, iterator)
+        elif inspect.isasyncgen(iterator):
+            self._connection.await_later(iterator.aclose)
 
 
 class _Remote:
@@ -159,13 +169,21 @@ class _Remote:
         self._items = items
         self._found: list[Any] = []
         self._want = 1
+        self._asking = _Once()
 
     def close(self) -> None:
         """Ask for no more: the other side lets go of its iterator. Idempotent; any thread."""
         self._port = None
         self._found = []
 
+    def _give_up(self, error: BaseException) -> None:
+        """What was asked for may come later, and would be missing: so it is the end."""
+        if not isinstance(error, SendTimeoutError):
+            self.close()
+
     def _take(self, reply: PortMessage) -> None:
+        if self._port is None:
+            return  # closed meanwhile
         port, self._port = self._port, None  # should there be an error, it is the end
         if reply.msgid == Kind.FAILURE:
             raise failure.to_raise(reply.data)
@@ -187,37 +205,53 @@ class _Remote:
 class RemoteIterator(_Remote, Iterator[Any]):
     """An iterator of the other side. One thread at a time may ask it."""
 
-    def __init__(self, connection: Connection, port: Port, items: Result) -> None:
-        super().__init__(connection, port, items)
-        self._asking = Lock()
-
     def __next__(self) -> Any:
-        if not self._asking.acquire(blocking=False):
-            raise ValueError("the iterator is being asked for its next item already")
-        try:
+        with self._asking:
             while not self._found:
                 port = self._port
                 if port is None:
                     raise StopIteration
                 try:
                     reply = self._connection.ask(port, b"%d" % self._want, Kind.NEXT)
-                except ReceiveTimeoutError:
-                    self.close()  # what comes late is lost
+                except BaseException as error:
+                    self._give_up(error)
                     raise
-                if self._port is not None:  # else closed meanwhile
-                    self._take(reply)
+                self._take(reply)
             return self._found.pop()
-        finally:
-            self._asking.release()
 
 
 class RemoteAsyncIterator(_Remote, AsyncIterator[Any]):
-    """An iterator of the other side, for ``async for``."""
+    """An iterator of the other side, for ``async for``. One task at a time may ask it."""
 
     async def __anext__(self) -> Any:
-        while not self._found:
-            port = self._port
-            if port is None:
-                raise StopAsyncIteration
-            self._take(await self._connection.ask_async(port, b"%d" % self._want, Kind.NEXT))
-        return self._found.pop()
+        with self._asking:
+            while not self._found:
+                port = self._port
+                if port is None:
+                    raise StopAsyncIteration
+                asking = self._connection.ask_async(port, b"%d" % self._want, Kind.NEXT)
+                try:
+                    reply = await asking
+                except BaseException as error:
+                    self._give_up(error)
+                    raise
+                self._take(reply)
+            return self._found.pop()
+
+    async def aclose(self) -> None:
+        """As :meth:`close`, for :func:`contextlib.aclosing`."""
+        self.close()
+
+
+class _Once:
+    """A ``with`` for one at a time; others are told so, at once."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise ValueError("the iterator is being asked for its next item already")
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
