@@ -33,7 +33,8 @@ class Pipe:
     __slots__ = ("__weakref__", "read_fd", "write_fd")
 
     def __init__(self) -> None:
-        self.read_fd = self.write_fd = -1
+        self.read_fd: int = -1
+        self.write_fd: int = -1
         self.read_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
         os.set_blocking(self.write_fd, False)
@@ -56,12 +57,12 @@ class Pipe:
 
     def close_in_child(self) -> None:
         """Close this process's copies (the class says why nobody else calls this)."""
-        read_fd, self.read_fd = self.read_fd, -1
-        write_fd, self.write_fd = self.write_fd, -1
-        if read_fd >= 0:
-            os.close(read_fd)
-        if write_fd >= 0:
-            os.close(write_fd)
+        descriptors = (self.read_fd, self.write_fd)
+        self.read_fd = -1
+        self.write_fd = -1
+        for fd in descriptors:
+            if fd >= 0:
+                os.close(fd)
 
     __del__ = close_in_child
 

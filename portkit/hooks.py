@@ -225,7 +225,7 @@ class Sending(_Entered):
     def __enter__(self) -> Outgoing:
         outgoing = self._outgoing
         if _quiet.get(False):
-            outgoing._packed = [
+            outgoing._packed[:] = [
                 _with_headers(packed, _Unobserved(_headers_of(packed) or {}))
                 for packed in outgoing._packed
             ]
@@ -236,7 +236,7 @@ class Sending(_Entered):
             if outgoing.headers != headers:
                 headers = _checked(hook, outgoing, headers)
         if headers:
-            outgoing._packed = [
+            outgoing._packed[:] = [
                 _with_headers(packed, {**(_headers_of(packed) or {}), **headers})
                 for packed in outgoing._packed
             ]

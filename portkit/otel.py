@@ -65,7 +65,7 @@ class _Tracing(Hook):
             attributes["messaging.batch.message_count"] = outgoing.count
         kind = SpanKind.CLIENT if outgoing.kind is Kind.REQUEST else SpanKind.PRODUCER
         with self._tracer.start_as_current_span(name, kind=kind, attributes=attributes) as span:
-            self._propagator.inject(outgoing.headers)
+            self._propagator.inject(outgoing.headers)  # pyright: ignore[reportArgumentType]
             with _naming_errors(span):
                 yield
 

@@ -216,7 +216,17 @@ def stats() -> Stats:
 
 
 def _traffic(links: list[Link]) -> list[tuple[str, int, int, int, int]]:
-    return [(transport, *carried) for transport, carried in sorted(traffic.totals(links).items())]
+    found = sorted(traffic.totals(links).items())
+    return [
+        (
+            way,
+            carried.messages_sent,
+            carried.messages_received,
+            carried.bytes_sent,
+            carried.bytes_received,
+        )
+        for way, carried in found
+    ]
 
 
 def _copy(items: Iterable[T]) -> list[T]:

@@ -11,7 +11,7 @@ import anyio
 from anyio.lowlevel import RunVar, current_token
 
 from portkit import _fork, _thread
-from portkit._wakeup import Waiter
+from portkit._wakeup import Gathering, Waiter
 
 if TYPE_CHECKING:
     from portkit.port import Port
@@ -116,7 +116,7 @@ class Waker(Waiter):
         self.armed: object = None
         self.asleep: bool = False
         self.sends: int = 0
-        self.unflushed = []
+        self.unflushed: list[Gathering] = []
         self._pipe = None
         self._bell = bell
         self._event: anyio.Event | None = None

@@ -15,6 +15,7 @@ END       an answer to NEXT: the last items
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import ClassVar
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict
 
@@ -36,7 +37,7 @@ VERSION = 1
 class Greeting(BaseModel):
     """What the caller says before the first call."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     version: int = VERSION
     credentials: Base64Bytes = b""

@@ -32,7 +32,7 @@ class Bell(Pipe):
 
     def __init__(self) -> None:
         super().__init__()
-        self.armed = False
+        self.armed: bool = False
 
     def ring(self) -> None:
         """Make the descriptor readable, if it is armed. Takes no lock."""
