@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,14 @@ PATIENCE = 30.0
 """Seconds after which a wait that should have ended long ago is a failure."""
 
 _DESCRIPTORS = Path("/proc/self/fd") if Path("/proc/self/fd").is_dir() else Path("/dev/fd")
+
+
+def complaints(stderr: str) -> str:
+    """What a program in development mode wrote there, but for asyncio's remarks on what took long.
+
+    Here others take the processor's time as well.
+    """
+    return re.sub(r"^Executing <.* took [\d.]+ seconds\n", "", stderr, flags=re.MULTILINE)
 
 
 def run_on_thread(fn: Callable[[], T], *, timeout: float = PATIENCE) -> T:
