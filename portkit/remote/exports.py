@@ -65,7 +65,7 @@ class Exports:
         Raises:
             PortError: the other side holds too many, or the proxy's connection has ended.
         """
-        if isinstance(value, Proxy):
+        if isinstance(value, Proxy) and self._may_have(value, protocol):
             return value._port.another()
         key = (id(value), protocol)  # what is exported lives, so nothing else has its id
         with self._lock:
@@ -77,6 +77,15 @@ class Exports:
         if handle is None:
             raise InvalidPortError(ENDED)
         return handle
+
+    def _may_have(self, proxy: Proxy, protocol: Any) -> bool:
+        """Whether the other side may have the proxy's port, by which all its methods are called.
+
+        That is of this connection's proxies, whose objects are there; or it is no more than what
+        the annotation says. Others are called by way of this side, by that alone.
+        """
+        methods = interface_of(protocol).methods.keys()
+        return proxy._connection is self._connection or proxy._interface.methods.keys() <= methods
 
     def stream_of(self, iterable: Any, items: Result) -> Port:
         """The port by which the other side iterates."""

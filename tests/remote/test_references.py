@@ -6,18 +6,40 @@ import copy
 import gc
 import pickle
 import weakref
+from typing import Protocol
 
 import pytest
 
-from portkit import InvalidPayloadError, InvalidPortError, PortError, RemoteError
+from portkit import (
+    InvalidPayloadError,
+    InvalidPortError,
+    MachPort,
+    PortError,
+    RemoteError,
+    RunLoop,
+)
 from portkit.remote import Connection
+from portkit.remote.messages import Kind
+from tests.ports.helpers import Background
 from tests.remote import roles
 from tests.remote.desk import Desk, DeskServer, Item, Thing
 from tests.remote.sides import InProcess, There, connected
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.processes.roles import Here
 
 pytestmark = pytest.mark.own_thread
+
+
+class Named(Protocol):
+    """Less than an :class:`Item`."""
+
+    def name(self) -> str: ...
+
+
+class Showing(Protocol):
+    """What hands an item on."""
+
+    def show(self) -> Named: ...
 
 
 class TestIdentity:
@@ -246,6 +268,32 @@ class TestThreeSides:
             assert again is not None
             again.rename("far")
             assert item.name() == "far"
+
+    def test_only_by_the_interface_that_it_was_handed_on_with(self, there: There) -> None:
+        """The port of a proxy would do all that the proxy does."""
+
+        class Owner:
+            def show(self) -> Named:
+                return item
+
+        with connected() as (_, desk), LoopThread() as thread, MachPort() as port:
+            item = desk.item("theirs")
+            with Connection.serve(port, Owner(), Showing):
+
+                def try_it() -> None:
+                    with Connection.to(port, timeout=PATIENCE) as connection:
+                        named = connection.root(Showing).show()
+                        assert named.name() == "theirs"
+                        assert connection.root(Showing).show() is named
+                        call = b'rename 1\n[{"name": "stolen"}]'
+                        with pytest.raises(InvalidPayloadError, match="Named has no method"):
+                            named._port.request(call, msgid=Kind.CALL)  # type: ignore[attr-defined]
+
+                done = Background(lambda: thread.call(try_it))
+                while done.is_alive():
+                    RunLoop.current().run_in_mode("default", 0.01)
+                done.result()
+            assert item.name() == "theirs"
 
     def test_it_ends_with_who_handed_it_on(self, there: There, third: There) -> None:
         with connected("third") as (_, other):
