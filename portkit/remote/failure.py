@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -31,7 +32,7 @@ class Failure(BaseModel):
         args: what that is made of.
     """
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     type: str
     message: str
@@ -48,7 +49,7 @@ def of(
         first = Failure.model_construct(
             type=_plain(error.type),
             message=_plain(error.message),
-            traceback=_plain(error.traceback),
+            traceback=_plain(error.traceback) if with_traceback else "",
         )
         return first.model_dump_json().encode()
     failure = Failure.model_construct(

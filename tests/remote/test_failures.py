@@ -90,6 +90,18 @@ def test_without_tracebacks(there: There) -> None:
     assert not hasattr(caught.value, "__notes__")
 
 
+def test_without_tracebacks_of_a_third_side_either(there: There) -> None:
+    class Failing:
+        def heard(self, number: int) -> int:
+            raise OutOfStockError("here")
+
+    there.call(roles.serve, "discreet", {"tracebacks": False})
+    with connected("discreet") as (_, desk), pytest.raises(RemoteError) as caught:
+        desk.call_back(Failing(), 1)
+    assert caught.value.type == "tests.remote.desk.OutOfStockError"
+    assert not caught.value.traceback
+
+
 def test_of_a_third_side_it_stays_what_it_was(there: There) -> None:
     class Failing:
         def heard(self, number: int) -> int:
