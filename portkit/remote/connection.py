@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
@@ -12,27 +12,26 @@ from portkit._arguments import check_timeout
 from portkit._context import detached
 from portkit._handlers import Handler
 from portkit._report import logger
-from portkit.errors import InvalidPayloadError, InvalidPortError, LoopEndedError, PortError
+from portkit.errors import InvalidPayloadError, InvalidPortError, PortError
 from portkit.link.remote_port import RemotePort
-from portkit.message import Component, PortMessage
+from portkit.message import Component
 from portkit.notifications import NotificationCenter
 from portkit.port import Port, ReplyPort
 from portkit.remote import failure
 from portkit.remote.calling import current_call
 from portkit.remote.exchange import Coming, Leaving
-from portkit.remote.export import REMOTE_MODE, Errand
+from portkit.remote.export import REMOTE_MODE
 from portkit.remote.exports import ENDED, Exports
 from portkit.remote.imports import Imports
 from portkit.remote.interface import interface_of
 from portkit.remote.messages import Greeting, Kind
 from portkit.remote.options import Counts, Options, Statistics
-from portkit.runloop.constants import COMMON_MODES
 from portkit.runloop.loop import RunLoop
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from portkit.message import Sender
+    from portkit.message import PortMessage, Sender
     from portkit.remote.method import Method
     from portkit.remote.service import Service
 
@@ -294,39 +293,6 @@ class Connection:
             message.send_port.fail(InvalidPayloadError(str(error)))
         else:
             logger.warning("a call from %s is ignored: %s", message.sender or "here", error)
-
-    def answer_later(self, message: PortMessage, answering: Coroutine[Any, Any, None]) -> None:
-        """Have the event loop of this thread see to the answer.
-
-        Raises:
-            PortError: there is none.
-        """
-        start = self.loop._start
-        if start is None:
-            answering.close()
-            raise PortError(
-                "an async method or iterator is served by an event loop: make the connection "
-                "within portkit.aio.hosting(), or on portkit.loops.new_event_loop()"
-            )
-        if message.is_request:
-            message.defer()
-        start(message, answering)
-
-    def await_later(self, fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have the event loop of this side's thread await what ``fn`` returns, if there is one."""
-
-        def begin() -> None:
-            start = self.loop._start
-            if start is not None:
-                start(PortMessage(None), fn())
-
-        if self.loop.ident == get_ident():
-            begin()
-            return
-        try:
-            self.loop._put(Errand(begin, (), (COMMON_MODES, REMOTE_MODE)), wake=True)
-        except LoopEndedError:
-            pass  # and so has the event loop
 
     # Its end.
 

@@ -1,12 +1,11 @@
 """The messages between the two sides of a connection: their numbers, and what stands in them.
 
 ========  ======================================================================================
-HELLO     to a port that is served: a :class:`Greeting`, and the port that ends with the caller;
-          the answer is the port of the root object
-CALL      to an object's port: ``method depth``, a line feed and the arguments; components that
-          these name
+HELLO     to a port that is served: a :class:`Greeting`; the answer is the port of the root object
+CALL      to an object's port: ``method depth``, a line feed and a list of one, the arguments by
+          name; components that these name
 NEXT      to a stream's port: how many items are wanted
-RESULT    an answer: the result, and components that it names
+RESULT    an answer: a list of one, the result; components that it names. To NEXT: the next items
 FAILURE   an answer: a :class:`portkit.remote.failure.Failure`
 END       an answer to NEXT: the last items
 ========  ======================================================================================

@@ -11,6 +11,7 @@ from portkit._text import printable
 from portkit.errors import InvalidPayloadError, PortError
 from portkit.port import ReplyPort
 from portkit.remote import failure
+from portkit.remote.awaiting import answer_later
 from portkit.remote.calling import Call, Serving, reset_current, set_current
 from portkit.remote.exchange import Coming, Leaving
 from portkit.remote.interface import Interface
@@ -87,7 +88,7 @@ class ObjectServer:
     ) -> None:
         answering = self._await(message, method, result, serving)
         try:
-            self._connection.answer_later(message, answering)
+            answer_later(self.loop, message, answering)
         except PortError:
             if inspect.iscoroutine(result):
                 result.close()

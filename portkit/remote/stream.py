@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from portkit._report import report
 from portkit.errors import InvalidPayloadError, PortError, SendTimeoutError
 from portkit.remote import failure
+from portkit.remote.awaiting import answer_later, await_later
 from portkit.remote.exchange import Coming, Leaving
 from portkit.remote.messages import Kind
 
@@ -61,7 +62,8 @@ class StreamServer:
             self._connection.refuse(message, error)
             return None
         if self._is_async:
-            return self._connection.answer_later(message, self._give_async(message, most))
+            answer_later(self._connection.loop, message, self._give_async(message, most))
+            return None
         self._running = True
         try:
             found, ended = self._take(most)
@@ -157,7 +159,7 @@ class StreamServer:
             except Exception as error:
                 report("an iterator that nobody asks any more raised", error, iterator)
         elif inspect.isasyncgen(iterator):
-            self._connection.await_later(iterator.aclose)
+            await_later(self._connection.loop, iterator.aclose)
 
 
 class _Remote:

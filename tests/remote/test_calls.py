@@ -104,6 +104,12 @@ class TestCallbacks:
             assert caught.value.type == "builtins.RecursionError"
             assert desk.add(1) == 2
 
+    def test_nested_too_deep_by_default(self, there: There) -> None:
+        with connected() as (_, desk):
+            with pytest.raises(RemoteError, match="the limit is 32"):
+                desk.descend(DeskServer(), 10_000)
+            assert desk.descend(DeskServer(), 31) == 32
+
     def test_nested_deeper_than_the_other_side_lets(self, there: There) -> None:
         there.call(roles.serve, "shallow", {"max_depth": 3})
         with connected("shallow") as (_, desk):
