@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import threading
+from contextvars import Context, ContextVar
 from functools import partial
+from typing import Protocol
 
 import pytest
 
 from portkit import InvalidPortError, MachPort, PortError, ReceiveTimeoutError, RemoteError, RunLoop
-from portkit.remote import Call, Connection, current_call, with_timeout
+from portkit.remote import Call, Connection, Service, current_call, with_timeout
 from tests.ports.helpers import Background
 from tests.remote import roles
 from tests.remote.desk import Desk, DeskServer, Listener
@@ -328,3 +330,36 @@ class TestOnOneThread:
             pytest.raises(PortError, match="thread"),
         ):
             connection.root(Desk)
+
+
+NAME: ContextVar[str] = ContextVar("name", default="nobody")
+
+
+class Asking(Protocol):
+    def variable(self, other: Asking | None) -> list[str]: ...
+
+
+class Asked:
+    def variable(self, other: Asking | None) -> list[str]:
+        found = [NAME.get()]
+        NAME.set("changed in a call")
+        return found if other is None else found + other.variable(None)
+
+
+def test_context_variables_are_those_of_where_a_side_was_made() -> None:
+    with LoopThread() as thread, MachPort() as port:
+
+        def serve() -> Service:
+            NAME.set("the service")
+            service = Connection.serve(port, Asked(), Asking)
+            NAME.set("later")
+            return service
+
+        service = thread.call(lambda: Context().run(serve))
+        NAME.set("the caller")
+        with service, Connection.to(port) as connection:
+            NAME.set("later")
+            asking = connection.root(Asking)
+            for _ in range(2):
+                assert asking.variable(Asked()) == ["the service", "the caller"]
+            assert NAME.get() == "later"
