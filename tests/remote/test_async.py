@@ -12,7 +12,7 @@ import pytest
 
 from portkit import ReceiveTimeoutError, RemoteError
 from portkit.aio import hosting
-from portkit.remote import Connection, current_call, oneway, raises, with_timeout
+from portkit.remote import Connection, Service, current_call, oneway, raises, with_timeout
 from tests.aio.conftest import LOOPS, first_loops
 from tests.support import PATIENCE, LoopThread, eventually
 from tests.transports.processes.roles import Here
@@ -158,16 +158,18 @@ def options(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(options: dict[str, Any]) -> Iterator[None]:
+def serving(options: dict[str, Any]) -> Iterator[Service]:
     """A pier is served as "pier", in an event loop of a thread of its own."""
     started = threading.Event()
+    services: list[Service] = []
     stops: list[Callable[[], None]] = []
     errors: list[BaseException] = []
 
     async def main() -> None:
         stop = anyio.Event()
         async with hosting() as loop:
-            with Connection.serve(Here.way.open("pier"), PierServer(), PierForThreads):
+            with Connection.serve(Here.way.open("pier"), PierServer(), PierForThreads) as service:
+                services.append(service)
                 stops.append(lambda: loop.perform(stop.set))
                 started.set()
                 with anyio.fail_after(PATIENCE):
@@ -185,7 +187,7 @@ def serving(options: dict[str, Any]) -> Iterator[None]:
     thread.start()
     assert started.wait(PATIENCE)
     try:
-        yield
+        yield services.pop()
     finally:
         for stop in stops:
             stop()
@@ -197,9 +199,9 @@ class TestFromThreads:
     """Callers without an event loop."""
 
     @pytest.fixture(autouse=True)
-    def served(self, options: dict[str, Any], way: object) -> Iterator[None]:
-        with serving(options):
-            yield
+    def served(self, options: dict[str, Any], way: object) -> Iterator[Service]:
+        with serving(options) as service:
+            yield service
 
     def test_calls(self) -> None:
         with Connection.to(Here.way.remote("pier"), timeout=PATIENCE) as connection:
@@ -237,6 +239,18 @@ class TestFromThreads:
             assert next(numbers) == 0
             del numbers
             assert eventually(lambda: pier.closed() == ["closed"])
+
+    def test_an_iterator_is_closed_with_its_connection(self, served: Service) -> None:
+        """There, though another thread ends that."""
+        with Connection.to(Here.way.remote("pier"), timeout=PATIENCE) as connection:
+            assert next(connection.root(PierForThreads).numbers(1_000_000)) == 0
+            numbers = connection.root(PierForThreads).numbers(1_000_000)
+            assert next(numbers) == 0
+            for theirs in served.connections:
+                theirs.invalidate()
+        with Connection.to(Here.way.remote("pier"), timeout=PATIENCE) as connection:
+            pier = connection.root(PierForThreads)
+            assert eventually(lambda: pier.closed() == ["closed"] * 2)
 
     def test_an_error_after_the_items_before_it(self) -> None:
         with Connection.to(Here.way.remote("pier"), timeout=PATIENCE) as connection:

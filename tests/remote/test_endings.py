@@ -11,6 +11,7 @@ import pytest
 from portkit import (
     BecameInvalidError,
     InvalidPortError,
+    LoopEndedError,
     MachPort,
     Notification,
     NotificationCenter,
@@ -195,6 +196,8 @@ class TestThreadsEnd:
         assert kept is not None
         with pytest.raises(InvalidPortError):
             kept.name()
+        with pytest.raises(LoopEndedError):
+            desks[0].keep(Thing("b"))
         del kept
         desks.clear()
         assert eventually(lambda: there.call(roles.connections, "desk") == 0)
