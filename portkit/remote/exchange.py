@@ -20,17 +20,18 @@ class Leaving(Departing):
     """Components that leave by a connection.
 
     Attributes:
+        connection: it.
         error: why an object or an iterator cannot go: pydantic tells its own errors instead.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self.error: PortError | None = None
 
     def reference_to(self, value: Any, protocol: Any) -> Port:
         """The port that stands for an object."""
         try:
-            return self._connection._exports.reference_to(value, protocol)
+            return self.connection._exports.reference_to(value, protocol)
         except PortError as error:
             self.error = error
             raise
@@ -38,7 +39,7 @@ class Leaving(Departing):
     def stream_of(self, iterable: Any, items: Result) -> Port:
         """The port of an iterator."""
         try:
-            return self._connection._exports.stream_of(iterable, items)
+            return self.connection._exports.stream_of(iterable, items)
         except PortError as error:
             self.error = error
             raise

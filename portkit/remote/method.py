@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from typing_extensions import TypedDict
 
-from portkit.errors import InvalidPayloadError
+from portkit.errors import InvalidPayloadError, MessageTooLargeError
 from portkit.remote.protocols import name_of, substituted
 from portkit.typed.explain import explain, explain_encoding
 
@@ -59,18 +59,25 @@ class Result:
 
         Raises:
             InvalidPayloadError: it is none of the type, or cannot be encoded.
+            MessageTooLargeError: it is over the limit of the connection.
             PortError: an object or iterator in it cannot go.
         """
         try:
             checked = self._validator.validate_python((value,))
             if self._is_plain:  # nothing can be wrong with it: to look again takes twice as long
-                return self._serializer.to_json(checked, context=context)
-            return self._serializer.to_json(checked, context=context, warnings="error")
+                data = self._serializer.to_json(checked, context=context)
+            else:
+                data = self._serializer.to_json(checked, context=context, warnings="error")
         except ValidationError as error:
             raise InvalidPayloadError(self._explain(error)) from None
         except (ValueError, RecursionError) as error:
             context.raise_error()
             raise InvalidPayloadError(f"it cannot be encoded: {explain_encoding(error)}") from error
+        limit = context.connection.options.max_size
+        if len(data) > limit:
+            context.clear()
+            raise MessageTooLargeError(_too_large(len(data), limit))
+        return data
 
     def decode(self, data: bytes | memoryview, context: Coming) -> Any:
         """The value that such bytes stand for.
@@ -78,6 +85,9 @@ class Result:
         Raises:
             InvalidPayloadError: they stand for none.
         """
+        limit = context.connection.options.max_size
+        if len(data) > limit:
+            raise InvalidPayloadError(_too_large(len(data), limit))
         try:
             return self._validator.validate_json(bytes(data), context=context)[0]
         except ValidationError as error:
@@ -88,6 +98,13 @@ class Result:
     def _explain(self, error: ValidationError) -> str:
         text = _PLACE.sub(r"\1", explain(error, cast("dict[str, Any]", self._schema)))
         return text.removeprefix(": ")
+
+
+def _too_large(size: int, limit: int) -> str:
+    return (
+        f"{size} bytes are over the limit of {limit}: hand over bytes, or an iterator of parts, or "
+        "raise max_size= on both sides"
+    )
 
 
 class Method:

@@ -17,6 +17,9 @@ class Options(NamedTuple):
             thread that wait it serves others, be they of whom they may: further ones wait in turn.
         max_items: how many items of an iterator may go at a time, either way. With 1 an iterator
             that waits for its next item keeps none back.
+        max_size: bytes that arguments, a result, or the items that go at a time may have where they
+            are encoded, both ways; data that travels beside them is not counted. To tell what is
+            wrong with as much takes some hundred times the memory.
         tracebacks: tell the other side where an exception was raised.
     """
 
@@ -25,6 +28,7 @@ class Options(NamedTuple):
     max_objects: int = 10_000
     max_depth: int = 32
     max_items: int = 64
+    max_size: int = 1 << 20
     tracebacks: bool = True
 
     def check(self) -> None:
@@ -33,7 +37,7 @@ class Options(NamedTuple):
         Raises:
             TypeError, ValueError: it is not.
         """
-        for name in ("max_objects", "max_depth", "max_items"):
+        for name in ("max_objects", "max_depth", "max_items", "max_size"):
             limit = getattr(self, name)
             if isinstance(limit, bool) or not isinstance(limit, int):
                 raise TypeError(f"{name} must be an int, not {type(limit).__name__}")

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from portkit._report import report
-from portkit.errors import InvalidPayloadError, PortError, SendTimeoutError
+from portkit.errors import InvalidPayloadError, MessageTooLargeError, PortError, SendTimeoutError
 from portkit.remote import failure
 from portkit.remote.awaiting import answer_later, await_later
 from portkit.remote.exchange import Coming, Leaving
@@ -49,6 +49,7 @@ class StreamServer:
         self._items = items
         self._is_async = isinstance(iterable, AsyncIterable)
         self._iterator: Any = aiter(iterable) if self._is_async else iter(iterable)
+        self._kept: list[Any] = []
         self._failure: Exception | None = None
         self._running = False
         self._closed = False
@@ -75,7 +76,7 @@ class StreamServer:
         return None
 
     def _take(self, most: int) -> tuple[list[Any], bool]:
-        found: list[Any] = []
+        found, self._kept = self._kept[:most], self._kept[most:]
         until = monotonic() + _LONGEST
         while self._failure is None and len(found) < most:
             try:
@@ -99,7 +100,7 @@ class StreamServer:
         self._answer(message, found, ended=ended)
 
     async def _take_async(self, most: int) -> tuple[list[Any], bool]:
-        found: list[Any] = []
+        found, self._kept = self._kept[:most], self._kept[most:]
         until = monotonic() + _LONGEST
         while self._failure is None and len(found) < most:
             try:
@@ -133,6 +134,11 @@ class StreamServer:
                 answer = (self._items.encode(found, leaving), *leaving)
                 message.reply(answer, msgid=Kind.END if last else Kind.RESULT)
             except PortError as wrong:
+                if isinstance(wrong, MessageTooLargeError) and len(found) > 1:
+                    half = len(found) // 2
+                    self._kept = found[half:] + self._kept
+                    self._answer(message, found[:half], ended=False)
+                    return
                 error = wrong
                 report("the items of an iterator cannot be sent", error, self._iterator)
             else:
@@ -149,6 +155,7 @@ class StreamServer:
         self._closed = True
         if self._running:
             return
+        self._kept = []
         iterator, self._iterator = self._iterator, iter(())
         end, self.end = self.end, None
         if end is not None:

@@ -107,7 +107,7 @@ class TestHowMany:
                 connection.root(Desk)
         assert eventually(lambda: there.call(roles.connections, "desk") == 0)
 
-    @pytest.mark.parametrize("name", ["max_objects", "max_depth", "max_items"])
+    @pytest.mark.parametrize("name", ["max_objects", "max_depth", "max_items", "max_size"])
     def test_limits_are_numbers(self, name: str) -> None:
         with MachPort() as port:
             with pytest.raises(ValueError, match=f"{name} must be at least 1"):
