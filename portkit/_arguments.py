@@ -24,6 +24,24 @@ def check_timeout(timeout: float | None) -> None:
         raise ValueError("a time-out must be a number of seconds or None, not NaN")
 
 
+def check_limit(name: str, limit: int) -> int:
+    """``limit``, if it is one.
+
+    Args:
+        name: of the argument or attribute, for the error.
+        limit: how many there may be of something.
+
+    Raises:
+        TypeError: it is no int.
+        ValueError: it is less than 1.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"{name} must be an int, not {type(limit).__name__}")
+    if limit < 1:
+        raise ValueError(f"{name} must be at least 1, not {limit}")
+    return limit
+
+
 def check_size(size: int) -> None:
     """Raise unless ``size`` is how many bytes a buffer can have.
 

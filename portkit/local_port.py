@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from portkit import _fork, _handlers, _tally, _thread, hooks
-from portkit._arguments import check_timeout
+from portkit._arguments import check_limit, check_timeout
 from portkit._context import registered
 from portkit._doorbell import Doorbell
 from portkit._handlers import Handler
@@ -91,12 +91,8 @@ class LocalPort(Port):
     )
 
     def __init__(self, delegate: Any = None, *, queue_limit: int = 1024) -> None:
-        if isinstance(queue_limit, bool) or not isinstance(queue_limit, int):
-            raise TypeError(f"queue_limit must be an int, not {type(queue_limit).__name__}")
-        if queue_limit < 1:
-            raise ValueError(f"queue_limit must be at least 1, not {queue_limit}")
         self._generation = _fork.generation
-        self._mailbox = Mailbox(queue_limit)
+        self._mailbox = Mailbox(check_limit("queue_limit", queue_limit))
         self._loop: RunLoop | None = None
         self._slots: tuple[ReadySlot, ...] = ()
         self._doorbell: Doorbell | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from portkit import hooks
+from portkit._arguments import check_limit
 from portkit._report import report
 from portkit.aio.bell import Bell, current_bell
 from portkit.aio.receiving import receiving
@@ -49,11 +50,7 @@ async def serve(port: Port, delegate: Any, *, limit: int = 64) -> None:
             f"{type(delegate).__name__} cannot be a delegate: it is not callable and has no "
             "handle_port_message(message)"
         )
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"limit must be an int, not {type(limit).__name__}")
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, not {limit}")
-    free = anyio.Semaphore(limit, fast_acquire=True)
+    free = anyio.Semaphore(check_limit("limit", limit), fast_acquire=True)
     handle = partial(_handle, current_bell(), port, call, free)
     async with receiving(port) as messages, anyio.create_task_group() as tasks:
         while True:

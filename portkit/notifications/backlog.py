@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from threading import RLock
 
+from portkit._arguments import check_limit
 from portkit._report import report
 from portkit.notifications.notification import Notification
 
 LIMIT = 65536
 """Notifications that may wait for one observer, unless it says otherwise."""
-
-
-def check_limit(limit: int) -> int:
-    """The limit, if it can be one.
-
-    Raises:
-        TypeError: it is no int.
-        ValueError: it is less than 1.
-    """
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"limit must be an int, not {type(limit).__name__}")
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, not {limit}")
-    return limit
 
 
 class Backlog:
@@ -40,7 +27,7 @@ class Backlog:
 
     def __init__(self, limit: int, owner: object) -> None:
         self.lost: int = 0
-        self._limit = check_limit(limit)
+        self._limit = check_limit("limit", limit)
         self._owner = owner
         self._reported = 0
         self._is_losing = False

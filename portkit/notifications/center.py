@@ -11,8 +11,8 @@ from threading import Lock
 from typing import Any, TypeAlias
 
 from portkit import _fork
-from portkit._arguments import check_kind
-from portkit.notifications.backlog import LIMIT, check_limit
+from portkit._arguments import check_kind, check_limit
+from portkit.notifications.backlog import LIMIT
 from portkit.notifications.executor_delivery import ExecutorObservation
 from portkit.notifications.loop_delivery import LoopObservation
 from portkit.notifications.notification import Notification, check_name
@@ -93,7 +93,7 @@ class NotificationCenter:
             raise TypeError(f"an observer is called with a notification; {fn!r} cannot be called")
         if name is not None:
             check_name(name)
-        check_limit(limit)
+        check_limit("limit", limit)
         mode_names = check_mode_names(modes)
         retire = self._retire
         observation: Observation

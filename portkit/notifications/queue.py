@@ -11,10 +11,11 @@ from threading import get_ident
 from typing import Any, NamedTuple
 
 from portkit import _fork, _thread
+from portkit._arguments import check_limit
 from portkit._context import detached
 from portkit._report import report
 from portkit.errors import LoopEndedError, PortError, WrongThreadError
-from portkit.notifications.backlog import LIMIT, check_limit
+from portkit.notifications.backlog import LIMIT
 from portkit.notifications.center import NotificationCenter
 from portkit.notifications.idle import IdleWatcher
 from portkit.notifications.notification import Notification
@@ -72,7 +73,7 @@ class NotificationQueue:
 
     def __init__(self, center: NotificationCenter | None = None, *, limit: int = LIMIT) -> None:
         self._center = NotificationCenter.default() if center is None else center
-        self._limit = check_limit(limit)
+        self._limit = check_limit("limit", limit)
         self._loop = RunLoop.current()
         self._soon: deque[_Entry] = deque()
         self._idle: deque[_Entry] = deque()

@@ -8,7 +8,6 @@ from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from portkit import _fork
-from portkit._arguments import check_timeout
 from portkit._context import detached
 from portkit._handlers import Handler
 from portkit._report import logger
@@ -58,7 +57,6 @@ class Connection:
 
     def __init__(self, loop: RunLoop, options: Options, door: Port | None = None) -> None:
         """For :meth:`to` and :class:`Service`; not for users."""
-        check_timeout(options.timeout)
         options.check()
         self.loop: RunLoop = loop
         self.options: Options = options

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from portkit._arguments import check_limit, check_timeout
+
 
 class Options(NamedTuple):
     """How a connection behaves.
@@ -32,17 +34,14 @@ class Options(NamedTuple):
     tracebacks: bool = True
 
     def check(self) -> None:
-        """Raise where a limit is none.
+        """Raise where the time-out or a limit is none.
 
         Raises:
-            TypeError, ValueError: it is not.
+            TypeError, ValueError: that is so.
         """
+        check_timeout(self.timeout)
         for name in ("max_objects", "max_depth", "max_items", "max_size"):
-            limit = getattr(self, name)
-            if isinstance(limit, bool) or not isinstance(limit, int):
-                raise TypeError(f"{name} must be an int, not {type(limit).__name__}")
-            if limit < 1:
-                raise ValueError(f"{name} must be at least 1, not {limit}")
+            check_limit(name, getattr(self, name))
 
 
 class Counts:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
+from portkit._arguments import check_limit
 from portkit._report import logger, report
 from portkit.errors import AuthenticationError, InvalidPayloadError
 from portkit.port import Port, ReplyPort
@@ -41,6 +42,7 @@ class Service:
 
     Raises:
         TypeError: ``root`` lacks a method of the interface, which may be none.
+        TypeError, ValueError: ``max_connections`` or an option is wrong.
 
     Attributes:
         refused: how many callers were not let in.
@@ -57,11 +59,12 @@ class Service:
         max_connections: int,
         options: Options,
     ) -> None:
+        options.check()
         self._interface = interface
         self.root = root
         self.refused: int = 0
         self._authenticate = authenticate
-        self._max_connections = max_connections
+        self._max_connections = check_limit("max_connections", max_connections)
         self._options = options
         self._loop = loop or RunLoop.current()
         self._connections: dict[Connection, None] = {}

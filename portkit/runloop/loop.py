@@ -9,7 +9,7 @@ from threading import Lock, Thread, get_ident
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from portkit import _fork, _report, _tally, _thread, clock
-from portkit._arguments import check_callable, check_kind, check_timeout
+from portkit._arguments import check_callable, check_kind, check_limit, check_timeout
 from portkit._context import bound
 from portkit.errors import LoopEndedError, PortError, WrongThreadError
 from portkit.runloop import activation as engine
@@ -140,11 +140,7 @@ class RunLoop:
 
     @batch_limit.setter
     def batch_limit(self, limit: int) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int):
-            raise TypeError(f"batch_limit must be an int, not {type(limit).__name__}")
-        if limit < 1:
-            raise ValueError(f"batch_limit must be at least 1, not {limit}")
-        self._batch_limit = limit
+        self._batch_limit = check_limit("batch_limit", limit)
 
     def describe(self) -> str:
         """A dump of modes and items, for people (CFCopyDescription)."""

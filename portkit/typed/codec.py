@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from pydantic import BaseModel
 from pydantic_core import from_json
 
+from portkit._arguments import check_limit
+
 if TYPE_CHECKING:
     from portkit._field_schema import Arrived, Departing
 
@@ -70,7 +72,7 @@ class JSONCodec:
     name = "json"
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self.limit: int = checked_limit(limit)
+        self.limit: int = check_limit("limit", limit)
 
     def encode(self, payload: BaseModel, context: Departing) -> bytes:
         """As :meth:`Codec.encode`."""
@@ -111,20 +113,6 @@ def _is_unbounded(model: type[BaseModel]) -> bool:
                 return True
             rest += [value for key, value in node.items() if key not in {"default", "metadata"}]
     return bool(model.model_config.get("extra") == "allow")
-
-
-def checked_limit(limit: int) -> int:
-    """The limit, if it is one.
-
-    Raises:
-        TypeError: it is no int.
-        ValueError: it is less than 1.
-    """
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"limit must be an int, not {type(limit).__name__}")
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, not {limit}")
-    return limit
 
 
 JSON = JSONCodec()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from portkit.typed.codec import LIMIT, checked_limit
+from portkit._arguments import check_limit
+from portkit.typed.codec import LIMIT
 
 try:
     import msgspec
@@ -42,7 +43,7 @@ class MsgpackCodec:
     name = "msgpack"
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self.limit: int = checked_limit(limit)
+        self.limit: int = check_limit("limit", limit)
 
     def encode(self, payload: BaseModel, context: Departing) -> bytes:
         """As :meth:`portkit.typed.Codec.encode`."""

@@ -115,6 +115,19 @@ class TestHowMany:
             with pytest.raises(TypeError, match=f"{name} must be an int"):
                 Connection.to(port, **cast("Any", {name: 1.5}))
 
+    @pytest.mark.parametrize(
+        "name", ["max_objects", "max_depth", "max_items", "max_size", "max_connections"]
+    )
+    def test_a_service_says_so_before_anybody_connects(self, name: str) -> None:
+        with MachPort() as port:
+            with pytest.raises(ValueError, match=f"{name} must be at least 1"):
+                Connection.serve(port, DeskServer(), Desk, **cast("Any", {name: 0}))
+            with pytest.raises(TypeError, match=f"{name} must be an int"):
+                Connection.serve(port, DeskServer(), Desk, **cast("Any", {name: "1"}))
+            with pytest.raises(TypeError, match="a time-out is seconds or None"):
+                Connection.serve(port, DeskServer(), Desk, timeout="5")
+            assert port.delegate is None
+
 
 class TestRoots:
     def test_a_new_one_for_those_who_come(self, there: There) -> None:
