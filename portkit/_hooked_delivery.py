@@ -57,5 +57,5 @@ class HookedDelivery:
             if type(reply_port) is ReplyPort:
                 if result is not None or not (reply_port.used or reply_port.deferred):
                     reply_port.answer(result)
-            elif result is not None or result is not None:
+            elif result is not None:
                 check_not_awaitable(result)

@@ -260,7 +260,6 @@ def schema(
 ) -> None:
     """Write what messages a program takes, and what it answers: JSON Schema, and a Markdown page.
 
-    They are those of a portkit.typed.Router. The module is imported for that: what it does beside
-    defining things is done.
+    They are those of a portkit.typed.Router. The module is imported, and so its code is run.
     """
     raise typer.Exit(run_schema(target, output, format))
