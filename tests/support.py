@@ -134,10 +134,12 @@ def eventually(condition: Callable[[], object], timeout: float = PATIENCE) -> bo
     Not for what a test can be told of: an Event, a queue or a join is exact.
     """
     deadline = time.monotonic() + timeout
+    pause = 0.001
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.001)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.02)  # what takes longer needs the processor more than we do
     return True
 
 

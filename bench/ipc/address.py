@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from bench.ipc.certificates import certificates
-
 Network: TypeAlias = Literal["ipc", "tcp", "tls"]
 """A Unix socket, TCP on loopback, or that with TLS (or what the library has in its place)."""
 
@@ -70,7 +68,12 @@ def new_address(network: Network = "ipc") -> Iterator[Address]:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             yield Address(network, f"{folder}/socket")
         return
-    path = "" if network == "tcp" else str(certificates())
+    path = ""
+    if network == "tls":
+        # Here, for what makes them would be most of what the other process imports.
+        from bench.ipc.certificates import certificates  # noqa: PLC0415
+
+        path = str(certificates())
     # Bound but not listening it keeps the number for a server that also reuses addresses.
     with socket.socket() as kept:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

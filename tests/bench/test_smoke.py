@@ -18,6 +18,7 @@ from bench import __main__ as command
 from bench import hosts, markdown, report, suite
 from bench.calls import ours as remote
 from bench.calls import tables as calls
+from bench.calls import typed_tables as typed
 from bench.ipc import zenoh_sessions
 from bench.ipc.address import Network
 from bench.ipc.certificates import missing_certificates
@@ -52,7 +53,8 @@ def _tested() -> list[Benchmark]:
     own = {"hosts-64MiB", "hosts-crowd-1", "hosts-crowd-5000"}
     own |= {b.name for b in hosts.BENCHMARKS if b.name.endswith("-tls")}
     own -= {"hosts-request-tls", "hosts-crowd-100-tls"}
-    own |= {b.name for b in calls.BENCHMARKS if b.name.endswith("-tcp")}
+    tables = (*calls.BENCHMARKS, *typed.BENCHMARKS)
+    own |= {b.name for b in tables if b.name.endswith("-tcp")}
     own -= {"calls-add-tcp"}
     found = [b for b in suite.BENCHMARKS if b.name not in own]
     return [_one_of_us(b) if "-cable-" in b.name else b for b in found]

@@ -8,11 +8,15 @@ from typing import Any
 from portkit import RunLoop
 from portkit.message import Sender
 from portkit.remote import Connection, Service
+from portkit.remote.interface import interface_of
 from portkit.remote.options import Statistics
 from tests.remote.desk import Desk, DeskServer
 from tests.remote.kinds import Echo, EchoServer
 from tests.support import PATIENCE
 from tests.transports.processes.roles import Here
+
+for protocol in (Desk, Echo):
+    interface_of(protocol)  # once, in the process that forks the others: it takes the time of ten
 
 services: dict[str, Service] = {}
 

@@ -22,6 +22,7 @@ from tests.transports.processes.child import ROOT, serve
 
 _START = "from tests.transports.processes.nursery import nurse; import sys; nurse(*sys.argv[1:])"
 _MODULES = (
+    "encodings.idna",
     "portkit_transports.message",
     "portkit_transports.socket",
     "tests.transports.processes.crowd",
