@@ -28,7 +28,8 @@ LOOPS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="session", autouse=True)
 def first_loops(main_loop: RunLoop) -> None:
     """What event loops keep for the process, once one was made: it must be there before."""
-    _thread_cache.IDLE_TIMEOUT = 0.05  # seconds for which trio keeps a thread for the next call
+    # Seconds for which trio keeps a thread for the next call.
+    _thread_cache.IDLE_TIMEOUT = 0.05  # type: ignore[assignment]
     for options in LOOPS.values():
         anyio.run(anyio.lowlevel.checkpoint, **options)
 
