@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
@@ -68,6 +68,7 @@ class Connection:
         self._exports = Exports(self)
         self._imports = Imports(self)
         self._handlers: list[Handler] = []
+        self.awaited: weakref.WeakSet[Coroutine[Any, Any, None]] = weakref.WeakSet()
         self._ended = False
         self._generation = _fork.generation
 

@@ -86,10 +86,18 @@ class ObjectServer:
     def _answer_later(
         self, message: PortMessage, method: Method, result: Awaitable[Any], serving: Serving
     ) -> None:
+        under_way = self._connection.awaited
         answering = self._await(message, method, result, serving)
         try:
+            if len(under_way) >= self._connection.options.max_awaited:
+                raise PortError(
+                    f"{len(under_way)} calls are awaited here, which is the limit: make fewer at a "
+                    "time, or raise max_awaited="
+                )
             answer_later(self.loop, message, answering)
+            under_way.add(answering)
         except PortError:
+            answering.close()
             if inspect.iscoroutine(result):
                 result.close()
             raise

@@ -19,6 +19,8 @@ class Options(NamedTuple):
             thread that wait it serves others, be they of whom they may: further ones wait in turn.
         max_items: how many items of an iterator may go at a time, either way. With 1 an iterator
             that waits for its next item keeps none back.
+        max_awaited: how many calls of async methods of this side may be under way; further ones
+            fail.
         max_size: bytes that arguments, a result, or the items that go at a time may have where they
             are encoded, both ways; data that travels beside them is not counted. To tell what is
             wrong with as much takes some hundred times the memory.
@@ -30,6 +32,7 @@ class Options(NamedTuple):
     max_objects: int = 10_000
     max_depth: int = 32
     max_items: int = 64
+    max_awaited: int = 10_000
     max_size: int = 1 << 20
     tracebacks: bool = True
 
@@ -40,7 +43,7 @@ class Options(NamedTuple):
             TypeError, ValueError: that is so.
         """
         check_timeout(self.timeout)
-        for name in ("max_objects", "max_depth", "max_items", "max_size"):
+        for name in ("max_objects", "max_depth", "max_items", "max_awaited", "max_size"):
             check_limit(name, getattr(self, name))
 
 

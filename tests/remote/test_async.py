@@ -158,7 +158,7 @@ def options(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(options: dict[str, Any]) -> Iterator[Service]:
+def serving(options: dict[str, Any], **limits: Any) -> Iterator[Service]:
     """A pier is served as "pier", in an event loop of a thread of its own."""
     started = threading.Event()
     services: list[Service] = []
@@ -168,7 +168,9 @@ def serving(options: dict[str, Any]) -> Iterator[Service]:
     async def main() -> None:
         stop = anyio.Event()
         async with hosting() as loop:
-            with Connection.serve(Here.way.open("pier"), PierServer(), PierForThreads) as service:
+            with Connection.serve(
+                Here.way.open("pier"), PierServer(), PierForThreads, **limits
+            ) as service:
                 services.append(service)
                 stops.append(lambda: loop.perform(stop.set))
                 started.set()
@@ -282,6 +284,31 @@ def check(options: dict[str, Any], way: object) -> Callable[..., None]:
         anyio.run(main, **options)
 
     return run
+
+
+def test_no_more_at_once_than_the_limit(options: dict[str, Any], way: object) -> None:
+    async def calls() -> None:
+        port = Here.way.remote("pier")
+        with Connection.to(port, timeout=PATIENCE) as connection, anyio.fail_after(PATIENCE):
+            pier = await anyio.to_thread.run_sync(connection.root, Pier)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(pier.wait, PATIENCE)
+                tasks.start_soon(pier.wait, PATIENCE)
+                await until_awaited(2)
+                with pytest.raises(RemoteError, match=r"2 calls are awaited .*max_awaited="):
+                    await pier.wait(0)
+                assert await pier.add(1, 2) == 3
+                tasks.cancel_scope.cancel()
+            await until_awaited(0)
+            assert await pier.wait(0) == "waited"
+
+    async def until_awaited(count: int) -> None:
+        (theirs,) = service.connections
+        while len(theirs.awaited) != count:  # noqa: ASYNC110 - of another thread
+            await anyio.sleep(0.001)
+
+    with serving(options, max_awaited=2) as service:
+        anyio.run(calls, **options)
 
 
 class TestFromTasks:
