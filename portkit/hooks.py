@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from portkit import _fork
 from portkit._report import report
-from portkit.message import Contents, Packed, PortMessage
+from portkit.message import Contents, Envelope, Packed, PortMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from portkit.port import Port
@@ -77,6 +77,13 @@ class Outgoing:
         """Bytes of data, of all together; None where a payload is not encoded yet."""
         sizes = [_size(packed) for packed in self._packed]
         return None if None in sizes else sum(cast("list[int]", sizes))
+
+    def _packed_into(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        """The envelopes, with what hooks made of their contents."""
+        return [
+            (msgid, packed, reply_port, None)
+            for (msgid, _, reply_port, _), packed in zip(envelopes, self._packed, strict=True)
+        ]
 
     def __repr__(self) -> str:
         return f"<{self.kind} msgid={self.msgid} to {self.port!r}>"
@@ -249,6 +256,18 @@ class Sending(_Entered):
         traceback: TracebackType | None,
     ) -> None:
         self.leave(kind, error, traceback)
+
+
+def kind_of(port: Port) -> Kind:
+    """What is sent by a message to that port."""
+    return Kind.ANSWER if port._answers_once else Kind.SEND
+
+
+def sending_many(port: Port, envelopes: Sequence[Envelope]) -> Sending:
+    """Around a send of several messages, of which there is one at least."""
+    msgids = {envelope[0] for envelope in envelopes}
+    msgid = msgids.pop() if len(msgids) == 1 else None
+    return Sending(port, kind_of(port), msgid, [envelope[1] for envelope in envelopes])
 
 
 class Delivering(_Entered):

@@ -159,8 +159,7 @@ class Port(ComponentObject, ABC):
         if type(timeout) is not float or not timeout >= 0.0:
             check_timeout(timeout)
         if hooks.active:
-            kind = hooks.Kind.ANSWER if self._answers_once else hooks.Kind.SEND
-            with hooks.Sending(self, kind, msgid, [packed]) as outgoing:
+            with hooks.Sending(self, hooks.kind_of(self), msgid, [packed]) as outgoing:
                 self._send(msgid, outgoing._packed[0], reply_port, timeout)
         elif reply_port is not None and isinstance(reply_port, ReplyPort):
             reply_port._hand_on(self, msgid, packed, timeout)
@@ -194,30 +193,18 @@ class Port(ComponentObject, ABC):
             TypeError, ValueError: a message is wrong, or addressed to another port; nothing was
                 sent.
         """
-        if isinstance(messages, bytes | PortMessage | ComponentObject | Body):
-            raise TypeError("send_many takes an iterable of messages; for one message use send")
-        if timeout is not None:
-            check_timeout(timeout)
-        envelopes = [self._envelope(message) for message in messages]
+        check_timeout(timeout)
+        envelopes = self._envelopes(messages)
         if not (hooks.active and envelopes):
             return self._post_many(envelopes, timeout)
-        msgids = {envelope[0] for envelope in envelopes}
-        kind = hooks.Kind.ANSWER if self._answers_once else hooks.Kind.SEND
-        with hooks.Sending(
-            self,
-            kind,
-            msgids.pop() if len(msgids) == 1 else None,
-            [envelope[1] for envelope in envelopes],
-        ) as outgoing:
-            return self._post_many(
-                [
-                    (msgid, packed, reply_port, None)
-                    for (msgid, _, reply_port, _), packed in zip(
-                        envelopes, outgoing._packed, strict=True
-                    )
-                ],
-                timeout,
-            )
+        with hooks.sending_many(self, envelopes) as outgoing:
+            return self._post_many(outgoing._packed_into(envelopes), timeout)
+
+    def _envelopes(self, messages: Iterable[PortMessage | Components]) -> list[Envelope]:
+        """Check all of them, for :meth:`send_many`."""
+        if isinstance(messages, bytes | PortMessage | ComponentObject | Body):
+            raise TypeError("send_many takes an iterable of messages; for one message use send")
+        return [self._envelope(message) for message in messages]
 
     def _envelope(self, message: PortMessage | Components) -> Envelope:
         if type(message) is bytes:

@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from portkit._report import report
-from portkit.aio.bell import Bell, current_bell
+from portkit.aio.event_loop import EventLoop, current_event_loop
 from portkit.aio.serving import Canceller
 from portkit.message import PortMessage
 from portkit.port import ReplyPort
@@ -34,16 +34,16 @@ async def hosting() -> AsyncIterator[RunLoop]:
         PortError: the event loop does so already.
     """
     loop = RunLoop.current()
-    bell = current_bell()
+    event_loop = current_event_loop()
     async with anyio.create_task_group() as tasks:
         hosted = None if loop._stepped is not None else loop.start_guest_run()
-        before, loop._start = loop._start, partial(_start, bell, tasks)
+        before, loop._task_starter = loop._task_starter, partial(_start, event_loop, tasks)
         try:
             if hosted is not None:
                 tasks.start_soon(_drive, hosted)
             yield loop
         finally:
-            loop._start = before
+            loop._task_starter = before
             tasks.cancel_scope.cancel()
             if hosted is not None:
                 anyio.notify_closing(hosted)
@@ -62,19 +62,24 @@ async def _drive(run: GuestRun) -> None:
 
 
 def _start(
-    bell: Bell, tasks: TaskGroup, message: PortMessage, answering: Coroutine[Any, Any, None]
+    event_loop: EventLoop,
+    tasks: TaskGroup,
+    message: PortMessage,
+    answering: Coroutine[Any, Any, None],
 ) -> None:
-    tasks.start_soon(_answer, bell, message, answering)
+    tasks.start_soon(_answer, event_loop, message, answering)
 
 
-async def _answer(bell: Bell, message: PortMessage, answering: Coroutine[Any, Any, None]) -> None:
+async def _answer(
+    event_loop: EventLoop, message: PortMessage, answering: Coroutine[Any, Any, None]
+) -> None:
     try:
         with anyio.CancelScope() as scope:
             right = message.send_port if isinstance(message.send_port, ReplyPort) else None
             if right is not None:
-                right._watch(Canceller(bell, scope))
+                right._watch(Canceller(event_loop, scope))
             await answering
-            bell.flush_soon()
+            event_loop.flush_soon()
     except Exception as error:
         report("an asynchronous method raised", error, message)
     finally:

@@ -8,7 +8,7 @@ from typing import Self
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from portkit import hooks
-from portkit.aio.bell import Bell, Waker, current_bell
+from portkit.aio.event_loop import EventLoop, Waker, current_event_loop
 from portkit.errors import BecameInvalidError, PortError, ReceiveTimeoutError
 from portkit.local_port import LocalPort
 from portkit.message import PortMessage, arrived
@@ -25,7 +25,7 @@ class Receiving:
         if not isinstance(port, LocalPort):
             raise PortError(f"{port!r} only sends and cannot receive: do this with its owner")
         self._port = port
-        self._bell: Bell | None = None
+        self._event_loop: EventLoop | None = None
         self._waker: Waker | None = None
         self._is_entered = False
         self._is_waiting = False
@@ -35,13 +35,6 @@ class Receiving:
         return self
 
     async def __anext__(self) -> PortMessage:
-        """As :meth:`take`, told to hooks."""
-        message = await self.take()
-        if hooks.active:
-            hooks.received(self._port, message)
-        return message
-
-    async def take(self) -> PortMessage:
         """The next message.
 
         Raises:
@@ -49,6 +42,13 @@ class Receiving:
             InvalidPortError: it was so before the first one.
             PortError: another consumer serves the port, or another task waits here.
         """
+        message = await self._next()
+        if hooks.active:
+            hooks.received(self._port, message)
+        return message
+
+    async def _next(self) -> PortMessage:
+        """As :meth:`__anext__`; hooks are not told: of a delivery they will be."""
         waker = self._waker or self._begin()
         if self._is_waiting:
             raise PortError("another task waits for this port's next message; it has one consumer")
@@ -84,8 +84,8 @@ class Receiving:
             self._is_waiting = False
 
     async def _checkpoint(self) -> None:
-        assert self._bell is not None, "it has begun"
-        self._bell.flush_soon()  # what the consumer did with the last one
+        assert self._event_loop is not None, "it has begun"
+        self._event_loop.flush_soon()  # what the consumer did with the last one
         self._taken += 1
         if self._taken % _IN_A_ROW:
             await checkpoint_if_cancelled()
@@ -93,10 +93,10 @@ class Receiving:
             await checkpoint()
 
     def _begin(self) -> Waker:
-        bell = current_bell()
-        waker = Waker(bell)
+        event_loop = current_event_loop()
+        waker = Waker(event_loop)
         self._port._begin_receiving(waker.ring)
-        self._bell, self._waker = bell, waker
+        self._event_loop, self._waker = event_loop, waker
         return waker
 
     def close(self) -> None:

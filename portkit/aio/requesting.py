@@ -10,7 +10,7 @@ import anyio
 from portkit import hooks
 from portkit._answer import Answer
 from portkit._arguments import check_timeout
-from portkit.aio.bell import Waker, current_bell
+from portkit.aio.event_loop import Waker, current_event_loop
 from portkit.aio.sending import accepted
 from portkit.errors import InvalidPortError
 from portkit.mailbox import Onlooked
@@ -111,7 +111,7 @@ async def _request(
     send_timeout: float | None,
     reply_timeout: float | None,
 ) -> PortMessage:
-    waker = Waker(current_bell())
+    waker = Waker(current_event_loop())
     answer = Answer(waker)
     post = partial(port._post, (msgid, packed, ReplyPort(answer), None), 0.0)
     try:

@@ -11,12 +11,10 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from portkit import hooks
 from portkit._arguments import check_timeout
-from portkit.aio.bell import Waker, current_bell
+from portkit.aio.event_loop import Waker, current_event_loop
 from portkit.errors import BecameInvalidError, InvalidPortError, SendTimeoutError
 from portkit.mailbox import Room
 from portkit.message import (
-    Body,
-    ComponentObject,
     Components,
     Envelope,
     PortMessage,
@@ -60,8 +58,7 @@ async def send(
     if not hooks.active:
         await accepted(port, partial(port._send, number, packed, reply_port, 0.0), timeout)
         return
-    kind = hooks.Kind.ANSWER if port._answers_once else hooks.Kind.SEND
-    with hooks.Sending(port, kind, number, [packed]) as outgoing:
+    with hooks.Sending(port, hooks.kind_of(port), number, [packed]) as outgoing:
         packed = outgoing._packed[0]
         await accepted(port, partial(port._send, number, packed, reply_port, 0.0), timeout)
 
@@ -82,21 +79,12 @@ async def send_many(
         PortError: as :func:`send`; the error's ``accepted`` says how many went through.
         TypeError, ValueError: a message is wrong, or addressed to another port; nothing was sent.
     """
-    if isinstance(messages, bytes | PortMessage | ComponentObject | Body):
-        raise TypeError("send_many takes an iterable of messages; for one message use send")
     check_timeout(timeout)
-    envelopes = [port._envelope(message) for message in messages]
+    envelopes = port._envelopes(messages)
     if not (hooks.active and envelopes):
         return await _post_many(port, envelopes, timeout)
-    kind = hooks.Kind.ANSWER if port._answers_once else hooks.Kind.SEND
-    msgids = {envelope[0] for envelope in envelopes}
-    msgid = msgids.pop() if len(msgids) == 1 else None
-    with hooks.Sending(port, kind, msgid, [envelope[1] for envelope in envelopes]) as outgoing:
-        hooked = [
-            (msgid, packed, reply_port, None)
-            for (msgid, _, reply_port, _), packed in zip(envelopes, outgoing._packed, strict=True)
-        ]
-        return await _post_many(port, hooked, timeout)
+    with hooks.sending_many(port, envelopes) as outgoing:
+        return await _post_many(port, outgoing._packed_into(envelopes), timeout)
 
 
 async def _post_many(port: Port, envelopes: Sequence[Envelope], timeout: float | None) -> int:
@@ -119,28 +107,28 @@ async def _post_many(port: Port, envelopes: Sequence[Envelope], timeout: float |
 
 async def accepted(port: Port, attempt: Callable[[], object], timeout: float | None) -> None:
     """Call ``attempt``, which sends without waiting, until it does, whenever there may be room."""
-    bell = current_bell()
+    event_loop = current_event_loop()
     await checkpoint_if_cancelled()
     if not port._is_reached():
-        async with bell.turn(port):  # of all tasks one looks it up
+        async with event_loop.turn(port):  # of all tasks one looks it up
             if not port._is_reached():
                 await to_thread.run_sync(port._room, abandon_on_cancel=True)
     is_try = timeout is not None and timeout <= 0
     room = port._room()
-    if is_try or room is None or (room.is_connected and port not in bell.turns):
+    if is_try or room is None or (room.is_connected and port not in event_loop.turns):
         try:
             attempt()
         except SendTimeoutError:
             if is_try or room is None:
                 raise
         else:
-            bell.flush_soon()
+            event_loop.flush_soon()
             return
     assert room is not None, "else there was no second try"
     with anyio.move_on_after(timeout):
-        async with bell.turn(port):
-            await _when_room(room, Waker(bell), attempt)
-            bell.flush_soon()
+        async with event_loop.turn(port):
+            await _when_room(room, Waker(event_loop), attempt)
+            event_loop.flush_soon()
             return
     if not room.is_connected:
         raise SendTimeoutError(f"{port!r} has no connection within {timeout} s: raise timeout=")

@@ -12,7 +12,7 @@ import anyio
 from portkit import hooks
 from portkit._arguments import check_limit
 from portkit._report import report
-from portkit.aio.bell import Bell, current_bell
+from portkit.aio.event_loop import EventLoop, current_event_loop
 from portkit.aio.receiving import receiving
 from portkit.message import PortMessage
 from portkit.port import Port, ReplyPort
@@ -51,12 +51,12 @@ async def serve(port: Port, delegate: Any, *, limit: int = 64) -> None:
             "handle_port_message(message)"
         )
     free = anyio.Semaphore(check_limit("limit", limit), fast_acquire=True)
-    handle = partial(_handle, current_bell(), port, call, free)
+    handle = partial(_handle, current_event_loop(), port, call, free)
     async with receiving(port) as messages, anyio.create_task_group() as tasks:
         while True:
             await free.acquire()
             try:
-                message = await messages.take()
+                message = await messages._next()
             except StopAsyncIteration:
                 break
             tasks.start_soon(handle, message)
@@ -64,7 +64,7 @@ async def serve(port: Port, delegate: Any, *, limit: int = 64) -> None:
 
 
 async def _handle(
-    bell: Bell,
+    event_loop: EventLoop,
     port: Port,
     call: Callable[[PortMessage], Any],
     free: anyio.Semaphore,
@@ -74,10 +74,10 @@ async def _handle(
         with anyio.CancelScope() as scope:
             right = message.send_port if isinstance(message.send_port, ReplyPort) else None
             if right is not None:
-                right._watch(Canceller(bell, scope))
+                right._watch(Canceller(event_loop, scope))
             if right is None or not right.is_abandoned:
                 await _deliver(port, call, message, right)
-                bell.flush_soon()
+                event_loop.flush_soon()
     finally:
         free.release()
 
@@ -113,16 +113,16 @@ async def _answer(
 class Canceller:
     """Cancels a task whose requester gave up; see :class:`portkit.port.AbandonHandler`."""
 
-    __slots__ = ("_bell", "_scope")
+    __slots__ = ("_event_loop", "_scope")
 
-    def __init__(self, bell: Bell, scope: anyio.CancelScope) -> None:
-        self._bell = bell
+    def __init__(self, event_loop: EventLoop, scope: anyio.CancelScope) -> None:
+        self._event_loop = event_loop
         self._scope = scope
 
     def notify(self, port: Port) -> None:
         """The requester gave up, as any thread found out."""
-        self._bell.call(self._scope.cancel)
+        self._event_loop.call(self._scope.cancel)
 
     def perform(self, port: Port, otherwise: RunLoop | None) -> None:
         """The same, over a link."""
-        self._bell.call(self._scope.cancel)
+        self._event_loop.call(self._scope.cancel)

@@ -51,12 +51,12 @@ class _EventLoop(asyncio.SelectorEventLoop):
         if self.is_closed() or self.is_running():
             super().run_forever()  # which says so
         run_loop = RunLoop.current()
-        before, run_loop._start = run_loop._start, self._await
+        before, run_loop._task_starter = run_loop._task_starter, self._await
         try:
             with self._waiting.hosted(self):
                 super().run_forever()
         finally:
-            run_loop._start = before
+            run_loop._task_starter = before
 
     def _await(self, message: PortMessage, answering: Coroutine[Any, Any, None]) -> None:
         """Await what answers a message, until that is done or its requester has given up."""

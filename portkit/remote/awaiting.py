@@ -19,7 +19,7 @@ def answer_later(loop: RunLoop, message: PortMessage, answering: Coroutine[Any, 
     Raises:
         PortError: there is none.
     """
-    start = loop._start
+    start = loop._task_starter
     if start is None:
         answering.close()
         raise PortError(
@@ -35,7 +35,7 @@ def await_later(loop: RunLoop, fn: Callable[[], Coroutine[Any, Any, None]]) -> N
     """Have the event loop of the run loop's thread await what ``fn`` returns, if there is one."""
 
     def begin() -> None:
-        start = loop._start
+        start = loop._task_starter
         if start is not None:
             start(PortMessage(None), fn())
 

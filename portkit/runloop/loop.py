@@ -33,7 +33,8 @@ from portkit.runloop.timer import Timer
 
 T = TypeVar("T")
 TaskStarter: TypeAlias = "Callable[[Any, Coroutine[Any, Any, None]], object]"
-"""Has an event loop of the thread await what answers a message; see :mod:`portkit.aio`."""
+"""Has an event loop of the thread await what answers a message: :func:`portkit.aio.hosting`'s, or
+one of :func:`portkit.loops.new_event_loop`."""
 ExceptionHandler: TypeAlias = "Callable[[RunLoop, _report.ErrorContext], object]"
 
 
@@ -43,7 +44,7 @@ class RunLoop:
     Get it with :meth:`current` or :meth:`main`; it is made at first use and ends with its thread.
     From any thread: adding, removing and asking for items, ``perform*``, ``call_later``,
     ``cancel_calls``, ``stop``, ``wake_up``, ``describe``. On the loop's own thread only: the run
-    methods, ``accept_input`` and ``limit_date``.
+    methods, ``accept_input``, ``limit_date`` and ``start_guest_run``.
 
     Attributes:
         ident: ``threading.get_ident()`` of its thread.
@@ -70,7 +71,7 @@ class RunLoop:
         self._delayed: dict[DelayedCall, None] = {}
         self._activation: Activation | None = None
         self._stepped: SteppedRun | None = None
-        self._start: TaskStarter | None = None
+        self._task_starter: TaskStarter | None = None
         self._is_waiting = False
         self._catches_signals = False
         self._woken = False

@@ -1,4 +1,4 @@
-"""What portkit keeps for each event loop: a way into it from anywhere, and who waits for what."""
+"""The event loops of tasks: a way into each from anywhere, and who waits there for what."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from portkit.port import Port
 
 
-class Bell:
-    """Has the event loop of the current thread make calls that others ask for.
+class EventLoop:
+    """The event loop that runs on the current thread, which makes calls that others ask for.
 
     Attributes:
         turns: for each port that tasks wait for room at, the lock that the next one to get some
@@ -90,42 +90,42 @@ class Bell:
                 self.turns[port] = lock, users - 1
 
 
-_current: RunVar[Bell] = RunVar("portkit_bell")
+_current: RunVar[EventLoop] = RunVar("portkit_event_loop")
 
 
-def current_bell() -> Bell:
+def current_event_loop() -> EventLoop:
     """The one of the running event loop, made at first use."""
     try:
         return _current.get()
     except LookupError:
-        bell = Bell()
-        _current.set(bell)
-        return bell
+        event_loop = EventLoop()
+        _current.set(event_loop)
+        return event_loop
 
 
 class Waker(Waiter):
     """What one task sleeps on: as a thread's waiter, but for an event loop.
 
     Args:
-        bell: of the task's event loop.
+        event_loop: of the task's event loop.
     """
 
-    __slots__ = ("_bell", "_event")
+    __slots__ = ("_event", "_event_loop")
 
-    def __init__(self, bell: Bell) -> None:  # without a pipe, and so not as Waiter
+    def __init__(self, event_loop: EventLoop) -> None:  # without a pipe, and so not as Waiter
         self.armed: object = None
         self.asleep: bool = False
         self.sends: int = 0
         self.unflushed: list[Gathering] = []
         self._pipe = None
-        self._bell = bell
+        self._event_loop = event_loop
         self._event: anyio.Event | None = None
 
     def ring(self) -> None:
         """Wake the task if it sleeps, or is about to. Any thread."""
         if self.armed is not None:
             self.armed = None
-            self._bell.call(self._wake)
+            self._event_loop.call(self._wake)
 
     def _wake(self) -> None:
         if self._event is not None:
