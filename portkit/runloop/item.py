@@ -82,6 +82,10 @@ class Item:
 
     # For subclasses.
 
+    def _only_once(self) -> bool:
+        """Whether its first call ends it: the loop may make that before the adding is over."""
+        return False
+
     def _invalidated(self) -> None:
         """The item became invalid; it is still in its modes."""
 

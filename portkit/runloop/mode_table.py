@@ -126,7 +126,7 @@ class ModeTable:
                 if name == COMMON_MODES:
                     self.common_items[item] = None
             self._schedule(item, entered)
-            if not item.is_valid:
+            if not (item.is_valid or item._only_once()):
                 raise ValueError(f"{item!r} was invalidated while it was being added")
         except BaseException:
             if name == COMMON_MODES:

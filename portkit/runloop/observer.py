@@ -69,6 +69,9 @@ class Observer(Item):
             if not self.repeats:
                 self.invalidate()
 
+    def _only_once(self) -> bool:
+        return not self.repeats
+
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
         _set_observers(mode, [*mode.observers, self])
 

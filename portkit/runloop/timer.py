@@ -195,6 +195,9 @@ class Timer(Item):
                 date = max(date + self.interval, math.nextafter(now, math.inf))
             self._fire_date = date
 
+    def _only_once(self) -> bool:
+        return not self.repeats
+
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
         self._loop_modes += (mode,)
         if not self._firing:

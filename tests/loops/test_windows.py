@@ -127,9 +127,10 @@ def test_messages_from_another_process(programs: Programs) -> None:
                 quit_windows()
             return b"!"
 
-        code = "import portkit\\nwith portkit.MessagePort.remote('test.windows') as port:\\n"
+        name = f"test.windows-{os.getpid()}"
+        code = f"import portkit\\nwith portkit.MessagePort.remote('{name}') as port:\\n"
         code += "    for _ in range(20): port.request(b'?', reply_timeout=30)"
-        with MessagePort("test.windows", delegate) as port, host():
+        with MessagePort(name, delegate) as port, host():
             loop.add_port(port)
             child = subprocess.Popen([sys.executable, "-c", code])
             run_windows()

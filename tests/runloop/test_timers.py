@@ -473,7 +473,22 @@ class TestTolerance:
         assert dates.dates == [1001.25, 1002.25, 1003.25, 1004.25]
 
 
+class Slow(Timer):
+    """Is added once it was called."""
+
+    def _call_schedule(self, loop: RunLoop, mode: object) -> None:
+        assert eventually(lambda: not self.is_valid)
+
+
 class TestOtherThreads:
+    def test_one_that_was_called_before_its_adding_was_over(self) -> None:
+        calls: list[Timer] = []
+        with LoopThread() as other:
+            timer = Slow(0.0, calls.append)
+            other.loop.add_timer(timer)
+            assert calls == [timer]
+            assert not other.loop.contains_timer(timer)
+
     @pytest.mark.parametrize("how", ["add", "move", "call_later"])
     def test_r54_r50_a_sleeping_loop_honours_a_nearer_date(self, how: str) -> None:
         fired = Event()
