@@ -16,7 +16,9 @@ try:
     from opentelemetry import context, propagate, trace
     from opentelemetry.trace import SpanKind
 except ImportError as _error:
-    raise ImportError("portkit.otel needs OpenTelemetry: install portkit[otel]") from _error
+    raise ImportError(
+        'portkit.otel needs OpenTelemetry: pip install "portkit[otel]"', name=_error.name
+    ) from _error
 
 from portkit import _fork
 from portkit.hooks import Hook, Kind, Outgoing, add_hook, remove_hook, size_of

@@ -21,7 +21,8 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 except ImportError as _error:
     raise ImportError(
-        "portkit.prometheus needs prometheus-client: install portkit[prometheus]"
+        'portkit.prometheus needs prometheus-client: pip install "portkit[prometheus]"',
+        name=_error.name,
     ) from _error
 
 from portkit import _fork

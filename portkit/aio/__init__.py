@@ -9,7 +9,9 @@ from __future__ import annotations
 try:
     import anyio as _anyio  # noqa: F401 - only to say what is missing
 except ImportError as _error:
-    raise ImportError("portkit.aio needs anyio: install portkit[aio]") from _error
+    raise ImportError(
+        'portkit.aio needs anyio: pip install "portkit[aio]"', name=_error.name
+    ) from _error
 
 from portkit.aio.hosting import hosting
 from portkit.aio.receiving import Receiving, receiving

@@ -67,4 +67,4 @@ def _core() -> Any:
             return importlib.import_module(f"{name}.QtCore")
         except ModuleNotFoundError:
             continue
-    raise ImportError("QtHost needs PySide6 (or PyQt6): pip install 'portkit[qt]'")
+    raise ImportError('QtHost needs PySide6 (or PyQt6): pip install "portkit[qt]"')

@@ -12,10 +12,10 @@ from portkit.typed.codec import LIMIT
 
 try:
     import msgspec
-except ModuleNotFoundError as _missing:
+except ImportError as _error:
     raise ImportError(
-        'payloads as MessagePack need msgspec: pip install "portkit[msgpack]"', name="msgspec"
-    ) from _missing
+        'portkit.typed.msgpack needs msgspec: pip install "portkit[msgpack]"', name=_error.name
+    ) from _error
 
 if TYPE_CHECKING:
     from portkit._field_schema import Arrived, Departing

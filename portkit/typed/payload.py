@@ -58,11 +58,7 @@ class Payload(BaseModel, Body):
     ) -> None:
         super().__init_subclass__(**kwargs)
         if msgid is not None:
-            if isinstance(msgid, bool) or not isinstance(msgid, int):
-                raise TypeError(f"msgid must be an int, not {type(msgid).__name__}")
-            if not 0 <= msgid <= MAX_MSGID:
-                raise ValueError(f"msgid must be from 0 to {MAX_MSGID}, not {msgid}")
-            cls.msgid = msgid
+            cls.msgid = check_msgid(msgid)
         if codec is not None:
             if isinstance(codec, type) or not hasattr(codec, "decode"):
                 raise TypeError(f"codec must be a Codec, such as portkit.typed.JSON, not {codec!r}")
@@ -142,6 +138,20 @@ class Payload(BaseModel, Body):
                 return (data, *departing)
             raise _too_long(type(self), len(data))
         raise InvalidPayloadError(f"{type(self).__name__} cannot be encoded: {text}")
+
+
+def check_msgid(msgid: object) -> int:
+    """``msgid``, if it can be the number of a type's messages.
+
+    Raises:
+        TypeError: it is no int.
+        ValueError: it is out of range.
+    """
+    if isinstance(msgid, bool) or not isinstance(msgid, int):
+        raise TypeError(f"msgid must be an int, not {type(msgid).__name__}")
+    if not 0 <= msgid <= MAX_MSGID:
+        raise ValueError(f"msgid must be from 0 to {MAX_MSGID}, not {msgid}")
+    return msgid
 
 
 def _too_long(payload: type[Payload], length: int) -> InvalidPayloadError:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, get_type_hints
 from portkit import _tally
 from portkit._report import logger
 from portkit.errors import InvalidPayloadError
-from portkit.message import MAX_MSGID, Body, Contents, PortMessage
+from portkit.message import Body, Contents, PortMessage
 from portkit.port import ReplyPort
-from portkit.typed.payload import Payload
+from portkit.typed.payload import Payload, check_msgid
 
 _ANSWERS = (Body, bytes)
 """The usual ones, of which none is awaitable: asking costs as much as all else of a call here."""
@@ -91,11 +91,7 @@ class Router:
             raise TypeError(f"a number is given by name: @router.on(msgid={payload})")
         if payload is not None and not _is_payload(payload):
             raise TypeError(f"{payload!r} is no Payload class; write @router.on(Job) or msgid=7")
-        number = payload.msgid if payload is not None else msgid
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(f"msgid must be an int, not {type(number).__name__}")
-        if not 0 <= number <= MAX_MSGID:
-            raise ValueError(f"msgid must be from 0 to {MAX_MSGID}, not {number}")
+        number = check_msgid(payload.msgid if payload is not None else msgid)
 
         def register(handler: H) -> H:
             if number in self._routes:
