@@ -335,6 +335,8 @@ def _checked(hook: Hook, outgoing: Outgoing, before: dict[str, str]) -> dict[str
         length = sum([len(key) + len(value) for key, value in headers.items()])
         if not all(type(text) is str for pair in headers.items() for text in pair):
             raise TypeError("headers are text: str to str")
+        for pair in headers.items():
+            "".join(pair).encode()  # or it has lone surrogates, which the receiver would refuse
         if (length + len(headers)) * _LONGEST_ESCAPE > HEADERS_LIMIT:
             length = len(json.dumps(headers).encode())
             if length > HEADERS_LIMIT:

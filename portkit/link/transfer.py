@@ -188,12 +188,12 @@ def _read_headers(found: list[Component]) -> dict[str, str]:
     if not isinstance(data, bytes) or len(data) > MAX_HEADERS:
         raise ProtocolError(f"a message's headers are data, {MAX_HEADERS} bytes at most")
     try:
-        headers = json.loads(data)
-    except (ValueError, RecursionError):
-        headers = None
-    if not isinstance(headers, dict) or not all(type(value) is str for value in headers.values()):
-        raise ProtocolError("a message's headers are a JSON object of strings")
-    return headers
+        headers = json.loads(data.decode())
+        # What joins is text. With lone surrogates whoever reads it would stumble.
+        "".join([*headers, *headers.values()]).encode()
+    except (AttributeError, RecursionError, TypeError, ValueError):
+        raise ProtocolError("a message's headers are a JSON object of strings") from None
+    return cast("dict[str, str]", headers)
 
 
 def _component(link: Link, entry: Entry) -> Component:

@@ -97,3 +97,42 @@ def test_who_lets_go_and_gets_it_again_can_always_send() -> None:
         while right.pending:
             right.receive(PATIENCE)
         assert eventually(lambda: not port._senders)
+
+
+HEADERS = {
+    "nothing": b"",
+    "no JSON": b"key",
+    "a list": b"[]",
+    "a number": b'{"key": 1}',
+    "nested": b'{"key": {}}',
+    "deep": b"[" * 4096,
+    "too long": b'{"key": "' + b"x" * 4096 + b'"}',
+    "no UTF-8": b'{"key": "\xff"}',
+    "UTF-16": '{"key": "value"}'.encode("utf-16"),
+    "a lone surrogate": b'{"key": "\\ud800"}',
+    "one in a key": b'{"\\udfff": "value"}',
+}
+
+
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=list(HEADERS))
+def test_headers_that_are_none(headers: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    data = [b"data", headers]
+    entries = [Entry(Part.DATA, 0, 0, len(part)) for part in data]
+    with Victim() as victim, RawPeer(victim.right_node) as peer:
+        peer.greet().open_door()
+        peer.send(frames.message(Kind.MESSAGE, DOOR, 0, 0, entries, data, frames.HEADERS))
+        assert peer.is_dropped()
+        assert "a message's headers are" in caplog.text
+        assert not victim.door.pending
+        victim.check_unharmed()
+
+
+def test_headers_that_are_fine() -> None:
+    data = [b"data", '{"key": "\\ud83d\\ude00", "ключ": "значение"}'.encode()]
+    entries = [Entry(Part.DATA, 0, 0, len(part)) for part in data]
+    with Victim() as victim, RawPeer(victim.right_node) as peer:
+        peer.greet().open_door()
+        peer.send(frames.message(Kind.MESSAGE, DOOR, 0, 0, entries, data, frames.HEADERS))
+        message = victim.door.receive(PATIENCE)
+        assert message.data == b"data"
+        assert message.headers == {"key": "\U0001f600", "ключ": "значение"}

@@ -342,7 +342,15 @@ def test_headers_set_when_entered(port: MachPort) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"key": 7}, {7: "value"}, {"key": None}, {"long": "x" * 5000}, {"wide": "\U0001f600" * 400}],
+    [
+        {"key": 7},
+        {7: "value"},
+        {"key": None},
+        {"long": "x" * 5000},
+        {"wide": "\U0001f600" * 400},
+        {"key": "\ud800"},
+        {"\udfff": "value"},
+    ],
 )
 def test_headers_that_cannot_travel_are_left_out(
     port: MachPort, reports: Reports, headers: dict[Any, Any]
