@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ from portkit.hooks import Hook, Outgoing, add_hook, remove_hook
 from portkit.statistics import LinkStats, LoopStats, PortStats, Stats, stats
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from portkit.message import PortMessage
     from portkit.port import Port
 
@@ -63,14 +65,11 @@ class _Counting(Hook):
     """Counts messages and their durations.
 
     Args:
-        registry: of the metrics.
         buckets: of the durations.
         names: of the label ``port``.
     """
 
-    def __init__(
-        self, registry: CollectorRegistry, buckets: Iterable[float], names: _Names
-    ) -> None:
+    def __init__(self, buckets: Iterable[float], names: _Names) -> None:
         self._ports = names
         self._errors = _Names()
         labels = ("transport", "port", "kind")
@@ -79,45 +78,45 @@ class _Counting(Hook):
             "portkit_messages_sent",
             "Messages that were sent; of requests, those that were answered.",
             labels,
-            registry=registry,
+            registry=None,
         )
         self._unsent = Counter(
             "portkit_send_failures",
             "Sends and requests that failed, by the class of the error.",
             (*labels, "error"),
-            registry=registry,
+            registry=None,
         )
         self._sending = Histogram(
             "portkit_send_seconds",
             "How long sends took until they were accepted, and requests until their answer.",
             labels,
-            registry=registry,
+            registry=None,
             buckets=buckets,
         )
         self._delivered = Counter(
             "portkit_messages_delivered",
             "Messages that were given to a delegate.",
             labels,
-            registry=registry,
+            registry=None,
         )
         self._failed = Counter(
             "portkit_delivery_failures",
             "Messages whose delegate raised, by the class of the error.",
             (*labels, "error"),
-            registry=registry,
+            registry=None,
         )
         self._delivering = Histogram(
             "portkit_delivery_seconds",
             "How long delegates took, with their answers.",
             labels,
-            registry=registry,
+            registry=None,
             buckets=buckets,
         )
         self._received = Counter(
             "portkit_messages_received",
             "Messages that were taken by a call.",
             labels,
-            registry=registry,
+            registry=None,
         )
         self.metrics: tuple[Counter | Histogram, ...] = (
             self._sent,
@@ -285,7 +284,7 @@ _TOTALS = {
 }
 
 _lock = Lock()
-_registered: dict[CollectorRegistry, tuple[_Collector, _Counting]] = {}
+_registered: dict[CollectorRegistry, tuple[tuple[Collector, ...], _Counting]] = {}
 
 
 def register(registry: CollectorRegistry = REGISTRY, *, buckets: Iterable[float] = BUCKETS) -> None:
@@ -298,16 +297,20 @@ def register(registry: CollectorRegistry = REGISTRY, *, buckets: Iterable[float]
         buckets: seconds up to which durations are counted together.
 
     Raises:
-        ValueError: the registry has metrics of the same names.
+        ValueError: the registry has metrics of the same names; it is left as it was.
     """
     with _lock:
         if registry in _registered:
             return
         names = _Names()
-        counting = _Counting(registry, buckets, names)
-        collector = _Collector(names)
-        registry.register(collector)
-        _registered[registry] = (collector, counting)
+        counting = _Counting(buckets, names)
+        collectors = (_Collector(names), *counting.metrics)
+        with ExitStack() as undoing:
+            for collector in collectors:
+                registry.register(collector)
+                undoing.callback(registry.unregister, collector)
+            undoing.pop_all()
+        _registered[registry] = (collectors, counting)
     add_hook(counting)
 
 
@@ -317,10 +320,10 @@ def unregister(registry: CollectorRegistry = REGISTRY) -> None:
         found = _registered.pop(registry, None)
         if found is None:
             return
-        collector, counting = found
+        collectors, counting = found
         remove_hook(counting)
-        for metric in (collector, *counting.metrics):
-            registry.unregister(metric)
+        for collector in collectors:
+            registry.unregister(collector)
 
 
 def _after_fork_in_child() -> None:

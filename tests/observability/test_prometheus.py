@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from portkit import (
@@ -245,6 +245,19 @@ def test_registered_once_in_each_registry(registry: CollectorRegistry) -> None:
     finally:
         prometheus.unregister(other)
         prometheus.unregister(other)
+
+
+def test_a_registry_with_such_names_is_left_as_it_was() -> None:
+    other = CollectorRegistry()
+    taken = Counter("portkit_send_failures", "Somebody else's.", registry=other)
+    with pytest.raises(ValueError, match="portkit_send_failures"):
+        prometheus.register(other)
+    assert not hooks.installed
+    assert [metric.name for metric in other.collect()] == ["portkit_send_failures"]
+    other.unregister(taken)
+    prometheus.register(other)
+    prometheus.unregister(other)
+    assert not list(other.collect())
 
 
 def test_by_many_threads_at_once(registry: CollectorRegistry) -> None:
