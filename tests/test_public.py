@@ -14,10 +14,6 @@ from typing import Any
 import pytest
 
 import portkit
-import portkit.aio
-import portkit.notifications
-import portkit.remote
-import portkit.runloop
 
 PORTKIT = [
     "COMMON_MODES",
@@ -125,18 +121,32 @@ RUNLOOP = [
     "ThreadData",
     "Timer",
 ]
-
+TYPED = ["JSON", "Codec", "Data", "JSONCodec", "Payload", "Route", "Router", "View"]
 AIO = ["Receiving", "hosting", "receiving", "request", "send", "send_many", "serve"]
+NAMES = {
+    "portkit": PORTKIT,
+    "portkit.aio": AIO,
+    "portkit.cli": ["main"],
+    "portkit.loops": ["QtHost", "TkHost", "new_event_loop"],
+    "portkit.names": ["MAX_NAME_BYTES", "NameServer", "check_name"],
+    "portkit.notifications": NOTIFICATIONS,
+    "portkit.otel": ["instrument", "uninstrument"],
+    "portkit.prometheus": ["BUCKETS", "MOST_NAMES", "register", "unregister"],
+    "portkit.remote": REMOTE,
+    "portkit.runloop": RUNLOOP,
+    "portkit.typed": TYPED,
+    "portkit.workers": ["CHECK_IN", "Restart", "Session", "Worker", "WorkerGroup"],
+}
 
 WAITS_FOR_EVER = {"RunLoop.run"}
 """What may wait without end by default: a loop's run is meant to."""
 
 
 def packages() -> list[Any]:
-    """portkit and its named subpackages: whatever lists its names."""
+    """portkit and its named subpackages and modules: whatever lists its names."""
     found = [portkit]
     for info in pkgutil.iter_modules(portkit.__path__, "portkit."):
-        if info.ispkg and not info.name.startswith("portkit._"):
+        if not info.name.startswith("portkit._"):
             package = importlib.import_module(info.name)
             if hasattr(package, "__all__"):
                 found.append(package)
@@ -176,11 +186,7 @@ def timeouts(fn: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def test_names() -> None:
-    assert portkit.aio.__all__ == AIO
-    assert portkit.__all__ == PORTKIT
-    assert portkit.notifications.__all__ == NOTIFICATIONS
-    assert portkit.remote.__all__ == REMOTE
-    assert portkit.runloop.__all__ == RUNLOOP
+    assert {package.__name__: package.__all__ for package in packages()} == NAMES
     assert dir(portkit) == sorted(PORTKIT)
 
 
