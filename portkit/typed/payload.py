@@ -58,7 +58,8 @@ class Payload(BaseModel, Body):
     ) -> None:
         super().__init_subclass__(**kwargs)
         if msgid is not None:
-            cls.msgid = check_msgid(msgid)
+            check_msgid(msgid)
+            cls.msgid = msgid
         if codec is not None:
             if isinstance(codec, type) or not hasattr(codec, "decode"):
                 raise TypeError(f"codec must be a Codec, such as portkit.typed.JSON, not {codec!r}")
