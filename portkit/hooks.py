@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 
     from portkit.port import Port
 
+__all__ = [
+    "HEADERS_LIMIT",
+    "Around",
+    "Hook",
+    "Kind",
+    "Outgoing",
+    "add_hook",
+    "remove_hook",
+    "size_of",
+]
+
 Around: TypeAlias = "AbstractContextManager[object] | None"
 """What a hook gives to be entered before, and left after; or None."""
 

@@ -14,6 +14,8 @@ from portkit.link.link import Link
 from portkit.local_port import LocalPort
 from portkit.runloop import RunLoop, Timer
 
+__all__ = ["LinkStats", "LoopStats", "PortStats", "Stats", "Totals", "TrafficStats", "stats"]
+
 T = TypeVar("T")
 
 
@@ -201,7 +203,9 @@ def stats() -> Stats:
         loops=tuple(loop_stats),
         ports=tuple([_of_port(port, thread) for port, thread in found.values()]),
         links=tuple([_of_link(link) for link in links]),
-        traffic=tuple([TrafficStats(*entry) for entry in _traffic(links)]),
+        traffic=tuple(
+            [TrafficStats(way, *carried) for way, carried in sorted(traffic.totals(links).items())]
+        ),
         totals=Totals(
             errors_reported=_tally.errors_reported.value,
             messages_destroyed=_tally.messages_destroyed.value,
@@ -213,20 +217,6 @@ def stats() -> Stats:
             links_refused=_tally.links_refused.value,
         ),
     )
-
-
-def _traffic(links: list[Link]) -> list[tuple[str, int, int, int, int]]:
-    found = sorted(traffic.totals(links).items())
-    return [
-        (
-            way,
-            carried.messages_sent,
-            carried.messages_received,
-            carried.bytes_sent,
-            carried.bytes_received,
-        )
-        for way, carried in found
-    ]
 
 
 def _copy(items: Iterable[T]) -> list[T]:

@@ -199,7 +199,8 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 
 
 DESCRIBED = [
-    "aio", "loops", "notifications", "otel", "prometheus", "remote", "runloop", "typed", "workers",
+    "aio", "hooks", "loops", "notifications", "otel", "prometheus", "remote", "runloop",
+    "statistics", "typed", "workers",
 ]  # fmt: skip
 
 
