@@ -49,15 +49,19 @@ _SPAWNING = ("process-", "hosts-", "calls-")
 
 
 def _tested() -> list[Benchmark]:
-    """All, but of what differs in an address alone only what runs code that nothing else does."""
-    own = {"hosts-64MiB", "hosts-crowd-1", "hosts-crowd-5000"}
+    """All, but of what differs in an address or a size alone only what runs code of its own."""
+    own = {"process-64MiB", "hosts-64MiB", "hosts-crowd-1", "hosts-crowd-5000"}
     own |= {b.name for b in hosts.BENCHMARKS if b.name.endswith("-tls")}
     own -= {"hosts-request-tls", "hosts-crowd-100-tls"}
     tables = (*calls.BENCHMARKS, *typed.BENCHMARKS)
     own |= {b.name for b in tables if b.name.endswith("-tcp")}
     own -= {"calls-add-tcp"}
     found = [b for b in suite.BENCHMARKS if b.name not in own]
-    return [_one_of_us(b) if "-cable-" in b.name else b for b in found]
+    return [_one_of_us(b) if _is_ours_alone(b.name) else b for b in found]
+
+
+def _is_ours_alone(name: str) -> bool:
+    return "-cable-" in name or name == "process-in-place"
 
 
 def _one_of_us(benchmark: Benchmark) -> Benchmark:

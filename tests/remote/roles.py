@@ -70,11 +70,6 @@ def collect_calls(name: str) -> list[int]:
     return root.notes()
 
 
-def exit_abruptly() -> None:
-    """End without any ceremony."""
-    os._exit(3)
-
-
 def run_briefly() -> None:
     """Make a pass of the run loop."""
     RunLoop.current().run_in_mode("default", 0)

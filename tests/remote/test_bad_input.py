@@ -28,6 +28,8 @@ from tests.support import PATIENCE, LoopThread, Reports, eventually
 from tests.transports.processes.roles import Here
 
 pytestmark = pytest.mark.own_thread
+BY_REFERENCE_AND_NOT = pytest.mark.parametrize("way", ["mach", "message"], indirect=True)
+"""Marks a table of what is read when it has come, whatever carried it."""
 
 
 def held(port: MachPort) -> Port:
@@ -58,6 +60,7 @@ def raw(there: There) -> Iterator[Raw]:
         assert desk.kept() is None
 
 
+@BY_REFERENCE_AND_NOT
 @pytest.mark.parametrize(
     "head",
     [
@@ -91,6 +94,7 @@ def test_what_is_no_method(raw: Raw, head: bytes) -> None:
     raw.root.send([head + b"\n[{}]"], msgid=Kind.CALL)
 
 
+@BY_REFERENCE_AND_NOT
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -210,7 +210,7 @@ class TestTimeouts:
             del desk
             hasty = connection.root(Desk)
             with pytest.raises(ReceiveTimeoutError):
-                hasty.wait(0.5)
+                hasty.wait(0.2)
             assert with_timeout(hasty, PATIENCE).add(1) == 2
 
     def test_of_a_proxy(self, there: There) -> None:
@@ -219,7 +219,7 @@ class TestTimeouts:
             assert hasty == desk
             assert hash(hasty) == hash(desk)
             with pytest.raises(ReceiveTimeoutError):
-                hasty.wait(0.5)
+                hasty.wait(0.2)
             desk.wait(0.1)
 
     def test_late_answers_go_nowhere(self, there: There) -> None:
