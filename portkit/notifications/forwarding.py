@@ -22,22 +22,20 @@ class Forwarding:
     """What :func:`forward` returns: it lasts until it is removed, or its port has ended.
 
     As a context manager it is removed at the end of the block.
-
-    Args:
-        port: see :func:`forward`; the rest likewise.
     """
 
     def __init__(
         self,
         port: Port,
-        names: str | Iterable[str] | None = None,
+        names: str | Iterable[str] | None,
         *,
-        center: NotificationCenter | None = None,
-        sender: object = None,
-        loop: RunLoop | None = None,
-        executor: Executor | None = None,
-        timeout: float | None = 5.0,
+        center: NotificationCenter | None,
+        sender: object,
+        loop: RunLoop | None,
+        executor: Executor | None,
+        timeout: float | None,
     ) -> None:
+        """For :func:`forward`; not for users."""
         check_timeout(timeout)
         self._port = check_kind(port, Port)
         self._names = travelling(names)

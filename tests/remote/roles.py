@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from portkit import RunLoop
 from portkit.message import Sender
 from portkit.remote import Connection, Service
 from portkit.remote.interface import interface_of
@@ -68,11 +67,6 @@ def collect_calls(name: str) -> list[int]:
     root = services[name].root
     assert isinstance(root, DeskServer)
     return root.notes()
-
-
-def run_briefly() -> None:
-    """Make a pass of the run loop."""
-    RunLoop.current().run_in_mode("default", 0)
 
 
 def process() -> int:
