@@ -211,9 +211,22 @@ class OnTerminal:
         return self.seen
 
 
-@OVER
-@pytest.mark.parametrize("times", [1, 20])
-@pytest.mark.parametrize("moment", ["0/40", "0 bytes"], ids=["starting", "hashing"])
+STARTING, HASHING = "0/40", "0 bytes"
+
+
+@pytest.mark.parametrize(
+    ("moment", "times", "over"),
+    [
+        (STARTING, 1, "mach"),
+        (STARTING, 1, "message"),
+        (STARTING, 20, "mach"),
+        (STARTING, 20, "socket"),
+        (HASHING, 1, "mach"),
+        (HASHING, 1, "socket"),
+        (HASHING, 20, "mach"),
+        (HASHING, 20, "message"),
+    ],
+)
 def test_interrupted(tmp_path: Path, moment: str, times: int, over: str) -> None:
     """It says how far it was and ends soon, though each of its workers is in a large file."""
     folder = large_files(tmp_path)
@@ -223,7 +236,9 @@ def test_interrupted(tmp_path: Path, moment: str, times: int, over: str) -> None
         for _ in range(times):
             command.interrupt()
         shown = command.read_until(None)
-        assert command.process.wait(PATIENCE) == 130, shown
+        # The last of many may strike when Python is gone but for its process.
+        expected = {130} if times == 1 else {130, -signal.SIGINT}
+        assert command.process.wait(PATIENCE) in expected, shown
         assert monotonic() - began < 4.5
     assert "Traceback" not in shown
     assert "interrupted: 0 of 40 files were through" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,13 @@ import pytest
 
 from tests.transports.message.fresh_host import fresh_host
 from tests.transports.processes.ways import ByName
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder whose path is short, as a socket's has to be: pytest's grows with its runs."""
+    with tempfile.TemporaryDirectory(prefix="pk-") as path:
+        yield Path(path)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,12 @@ def test_a_plain_name_can_be_read_in_its_file_name() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(names | similar, min_size=1, max_size=8, unique=True))
-def test_names_are_claimed_and_found(
-    tmp_path_factory: pytest.TempPathFactory, chosen: list[str]
-) -> None:
-    directory = Directory(tmp_path_factory.mktemp("names"))
+def test_names_are_claimed_and_found(chosen: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="pk-") as folder:
+        claim_and_find(Directory(Path(folder)), chosen)
+
+
+def claim_and_find(directory: Directory, chosen: list[str]) -> None:
     with listening(directory) as record:
         for name in chosen:
             directory.claim(record._replace(name=name))
