@@ -279,31 +279,40 @@ class Reading:
 
     def read_in_mode(self, loop: RunLoop, mode: str) -> PumpSource | None:
         """Have the current loop read while it runs ``mode``; None where it does already."""
-        with self._link.lock:
-            channel = self._link.channel
-            if channel is None or self._temporary is not None:
-                return None
-            found = loop._table.ensure(mode)
-            if self._home is not None and self._home.is_in(found):
-                return None
-            source = self._new_source(channel.fileno())
-            loop._add(source, mode)
-            self._temporary = source
-            if not isinstance(self._reader, Waiter):
-                if self._reader is not None:
-                    self._reader.watch(0)
-                self._hand_to(source)
-            return source
+        source: PumpSource | None = None
+        try:
+            with self._link.lock:
+                channel = self._link.channel
+                if channel is None or self._temporary is not None:
+                    return None
+                found = loop._table.ensure(mode)
+                if self._home is not None and self._home.is_in(found):
+                    return None
+                source = self._temporary = self._new_source(channel.fileno())
+                loop._add(source, mode)
+                reader = self._reader
+                if isinstance(reader, PumpSource):
+                    reader.watch(0)
+                # A waiter of this very thread is one that a signal handler kept from leaving.
+                if not isinstance(reader, Waiter) or reader is loop._waiter:
+                    self._hand_to(source)
+                return source
+        except BaseException:  # a signal handler's, or there is no descriptor for a poller
+            self.stop_reading(source)
+            raise
 
     def stop_reading(self, source: PumpSource | None) -> None:
         """What :meth:`read_in_mode` gave is no longer needed."""
         if source is None:
             return
         with self._link.lock:
-            source.invalidate()
-            self._temporary = None
-            if self._reader is source:
-                self._pass_on()
+            try:
+                if self._temporary is source:
+                    self._temporary = None
+                if self._reader is source:
+                    self._pass_on()
+            finally:
+                source.invalidate()
 
     def close(self) -> None:
         """The link is closed: nobody reads any more."""

@@ -199,8 +199,9 @@ class RemotePort(Port):
             super()._await(answer, timeout, reply_mode)
             return
         loop = RunLoop.current()
-        source = reading.read_in_mode(loop, reply_mode)
+        source = None
         try:
+            source = reading.read_in_mode(loop, reply_mode)
             loop._run_until(reply_mode, timeout, answer)
         finally:
             reading.stop_reading(source)

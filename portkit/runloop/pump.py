@@ -76,15 +76,22 @@ class PumpSource(Item):
         return False
 
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
-        loop._poller(mode).register(self.fd, self.interest)
+        poller = loop._poller(mode)
+        try:
+            poller.register(self.fd, self.interest)
+        except FileExistsError:  # of one that a signal handler kept from entering, or leaving
+            poller.unregister(self.fd)
+            poller.register(self.fd, self.interest)
         mode.pumps[self.fd] = self
         if self._guard is not None:
             mode.guard = self._guard
         self._modes += (mode,)
 
     def _leave(self, loop: RunLoop, mode: Mode) -> None:
-        del mode.pumps[self.fd]
         self._modes = tuple([other for other in self._modes if other is not mode])
+        if mode.pumps.get(self.fd) is not self:
+            return
+        del mode.pumps[self.fd]
         if mode.poller is not None:
             mode.poller.unregister(self.fd)
 
