@@ -35,7 +35,7 @@ from portkit.hooks import HEADERS_LIMIT, Kind, Outgoing, size_of
 from portkit.link.frames import MAX_HEADERS
 from portkit.typed import Payload
 from tests.observability.helpers import Seen, hooked
-from tests.ports.helpers import Background, Recorder, in_child, interrupt, served
+from tests.ports.helpers import Background, Recorder, in_child, in_finalizer, interrupt, served
 from tests.support import PATIENCE, LoopThread, Reports, eventually
 
 
@@ -672,6 +672,8 @@ def storm(serve: Callable[[MachPort], object], count: int) -> tuple[list[int], i
 
     def strike(signum: int, frame: FrameType | None) -> None:
         # Once its delegate has begun a message is delivered, whatever happens in there, or after.
+        if in_finalizer(frame):
+            return
         if armed[0] and frame is not None and frame.f_code is not begins:
             armed[0] = False
             interrupt()

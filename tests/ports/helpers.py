@@ -110,6 +110,13 @@ def handling(signum: signal.Signals, handler: Callable[[], object]) -> Iterator[
         signal.signal(signum, before)
 
 
+def in_finalizer(frame: FrameType | None) -> bool:
+    """Whether it runs inside a ``__del__``, where what is raised goes to nobody."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
 def interrupt() -> None:
     """What Ctrl-C does, here and now."""
     raise KeyboardInterrupt

@@ -137,6 +137,7 @@ def test_what_comes_late_by_an_earlier_connection_does_not_come_out_of_order(end
         handle.send(b"late")
     handle.send([b"late", b"x" * 100_000])
     proxy.orphan()
+    assert watch.wait(1)  # before that the next would be late as well
     proxy.stall(False)
     handle.send(b"2", timeout=PATIENCE)
     assert server.wait(2)
