@@ -26,29 +26,33 @@ class Leaving(Departing):
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.error: PortError | None = None
+        self.error: BaseException | None = None
 
     def reference_to(self, value: Any, protocol: Any) -> Port:
         """The port that stands for an object."""
         try:
             return self.connection._exports.reference_to(value, protocol)
-        except PortError as error:
-            self.error = error
+        except BaseException as error:
+            self._keep(error)
             raise
 
     def stream_of(self, iterable: Any, items: Result) -> Port:
         """The port of an iterator."""
         try:
             return self.connection._exports.stream_of(iterable, items)
-        except PortError as error:
-            self.error = error
+        except BaseException as error:
+            self._keep(error)
             raise
+
+    def _keep(self, error: BaseException) -> None:
+        if isinstance(error, PortError) or not isinstance(error, Exception):
+            self.error = error  # the latter are signal handlers', such as KeyboardInterrupt
 
     def raise_error(self) -> None:
         """Raise what has kept something from going, if anything has.
 
         Raises:
-            PortError: it.
+            PortError, BaseException: it; the latter where a signal handler has raised.
         """
         error, self.error = self.error, None
         if error is not None:

@@ -19,6 +19,7 @@ from portkit import (
     RunLoop,
 )
 from portkit.remote import Connection
+from portkit.remote.exports import Exports
 from portkit.remote.messages import Kind
 from tests.ports.helpers import Background
 from tests.remote import roles
@@ -239,6 +240,20 @@ class TestRelease:
                 desk.tell(Telling(), Thing("a"))
             assert type(caught.value) is PortError
             desk.keep(Thing("a"))
+
+
+def test_ctrl_c_while_an_object_is_written(there: There, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pydantic takes it for an error of what it writes."""
+
+    def strike(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with connected() as (_, desk):
+        with monkeypatch.context() as patched:
+            patched.setattr(Exports, "_add", strike)
+            with pytest.raises(KeyboardInterrupt):
+                desk.keep(Thing("ours"))
+        desk.keep(Thing("ours"))
 
 
 class TestThreeSides:
