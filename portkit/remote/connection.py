@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
 
 from portkit import _fork
 from portkit._context import detached
@@ -24,7 +24,7 @@ from portkit.remote.exports import ENDED, Exports
 from portkit.remote.imports import Imports
 from portkit.remote.interface import interface_of
 from portkit.remote.messages import Greeting, Kind
-from portkit.remote.options import Counts, Options, Statistics
+from portkit.remote.options import Counts, OptionArguments, Options, Statistics
 from portkit.runloop.loop import RunLoop
 
 if TYPE_CHECKING:
@@ -74,7 +74,12 @@ class Connection:
 
     @classmethod
     def to(
-        cls, port: Port, *, credentials: bytes = b"", loop: RunLoop | None = None, **options: Any
+        cls,
+        port: Port,
+        *,
+        credentials: bytes = b"",
+        loop: RunLoop | None = None,
+        **options: Unpack[OptionArguments],
     ) -> Connection:
         """A connection to what is served at a port. Nothing is sent before :meth:`root`.
 
@@ -84,6 +89,9 @@ class Connection:
             loop: serves the objects that are handed to the other side; by default the run loop
                 of the calling thread.
             options: of :class:`Options`.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
         """
         if not isinstance(port, Port):
             raise TypeError(f"connect to a port, not to {port!r}")
@@ -106,9 +114,9 @@ class Connection:
         authenticate: Authenticate | None = None,
         loop: RunLoop | None = None,
         max_connections: int = 1024,
-        **options: Any,
+        **options: Unpack[OptionArguments],
     ) -> Service:
-        """Let others call an object; see :class:`Service`."""
+        """Let others call an object; see :class:`Service`, and :class:`Options`."""
         from portkit.remote.service import Service  # noqa: PLC0415 - it makes connections
 
         return Service(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from portkit._arguments import check_limit, check_timeout
 
@@ -45,6 +45,19 @@ class Options(NamedTuple):
         check_timeout(self.timeout)
         for name in ("max_objects", "max_depth", "max_items", "max_awaited", "max_size"):
             check_limit(name, getattr(self, name))
+
+
+class OptionArguments(TypedDict, total=False):
+    """:class:`Options` as arguments by name, for type checkers."""
+
+    timeout: float | None
+    independent: bool
+    max_objects: int
+    max_depth: int
+    max_items: int
+    max_awaited: int
+    max_size: int
+    tracebacks: bool
 
 
 class Counts:

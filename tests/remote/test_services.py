@@ -6,7 +6,7 @@ import os
 import threading
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, get_type_hints
 
 import pytest
 
@@ -20,7 +20,8 @@ from portkit import (
     RunLoop,
 )
 from portkit.message import Sender
-from portkit.remote import Connection, Service, with_timeout
+from portkit.remote import Connection, Options, Service, with_timeout
+from portkit.remote.options import OptionArguments
 from tests.ports.helpers import Background
 from tests.remote import roles
 from tests.remote.desk import Desk, DeskServer
@@ -29,6 +30,8 @@ from tests.support import PATIENCE, LoopThread, Reports, eventually
 from tests.transports.processes.roles import Here
 
 pytestmark = pytest.mark.own_thread
+
+LIMITS = [name for name in Options._fields if name.startswith("max_")]
 
 
 class TestAuthentication:
@@ -107,7 +110,12 @@ class TestHowMany:
                 connection.root(Desk)
         assert eventually(lambda: there.call(roles.connections, "desk") == 0)
 
-    @pytest.mark.parametrize("name", ["max_objects", "max_depth", "max_items", "max_size"])
+    def test_type_checkers_know_every_option(self) -> None:
+        annotations = get_type_hints(OptionArguments)
+        assert annotations == get_type_hints(Options)
+        assert annotations.keys() == set(Options._fields)
+
+    @pytest.mark.parametrize("name", LIMITS)
     def test_limits_are_numbers(self, name: str) -> None:
         with MachPort() as port:
             with pytest.raises(ValueError, match=f"{name} must be at least 1"):
@@ -115,9 +123,7 @@ class TestHowMany:
             with pytest.raises(TypeError, match=f"{name} must be an int"):
                 Connection.to(port, **cast("Any", {name: 1.5}))
 
-    @pytest.mark.parametrize(
-        "name", ["max_objects", "max_depth", "max_items", "max_size", "max_connections"]
-    )
+    @pytest.mark.parametrize("name", [*LIMITS, "max_connections"])
     def test_a_service_says_so_before_anybody_connects(self, name: str) -> None:
         with MachPort() as port:
             with pytest.raises(ValueError, match=f"{name} must be at least 1"):
@@ -125,7 +131,7 @@ class TestHowMany:
             with pytest.raises(TypeError, match=f"{name} must be an int"):
                 Connection.serve(port, DeskServer(), Desk, **cast("Any", {name: "1"}))
             with pytest.raises(TypeError, match="a time-out is seconds or None"):
-                Connection.serve(port, DeskServer(), Desk, timeout="5")
+                Connection.serve(port, DeskServer(), Desk, timeout=cast("Any", "5"))
             assert port.delegate is None
 
 
