@@ -342,7 +342,7 @@ class TestBindings:
             raise ModuleNotFoundError(name)
 
         monkeypatch.setattr(importlib, "import_module", nothing)
-        with pytest.raises(ImportError, match=r"pip install 'portkit\[qt\]'"):
+        with pytest.raises(ImportError, match=r'pip install "portkit\[qt\]"'):
             QtHost()
 
     def test_the_one_that_the_program_has_imported(self, monkeypatch: pytest.MonkeyPatch) -> None:
