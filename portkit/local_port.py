@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
@@ -417,6 +418,10 @@ class LocalPort(Port):
             for slot in self._slots:
                 if slot.mode.name == mode:
                     slot.port = None
+                    # A mode that never runs would keep it. Only here nobody takes slots meanwhile.
+                    if slot.queued and loop.ident == get_ident():
+                        with suppress(ValueError):
+                            slot.mode.ready.remove(slot)
             self._slots = tuple([slot for slot in self._slots if slot.port is not None])
             if not self._slots:
                 self._loop = None

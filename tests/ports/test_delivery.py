@@ -448,3 +448,16 @@ def test_delivery_is_on_the_loops_thread() -> None:
         Background(lambda: port.send(b"")).result()
         assert eventually(lambda: idents)
         assert idents == [loop.ident]
+
+
+@pytest.mark.own_thread
+def test_a_mode_that_never_runs_keeps_nothing_of_ports_that_have_ended() -> None:
+    loop = RunLoop.current()
+    for _ in range(10):
+        with MachPort(lambda message: None) as port:
+            loop.add_port(port, "runs")
+            loop.add_port(port, "never")
+            port.send(b"x")
+            loop.run_in_mode("runs", 0)
+            assert not port.pending
+    assert not loop._table.ensure("never").ready
