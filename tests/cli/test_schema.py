@@ -112,6 +112,7 @@ def test_files_in_a_folder(program: Path) -> None:
         (["no_such"], 2, "there is no module 'no_such', in "),
         (["jobs.inner"], 2, "there is no module 'jobs.inner', in "),
         ([":router"], 2, "'' is no module: write MODULE or MODULE:ROUTER"),
+        (["jobs:"], 2, "'jobs:' names no router: write jobs:ROUTER"),
         ([".jobs"], 2, "'.jobs' is no module"),
         (["nothing"], 2, "nothing has no Router; it is looked for among the names of the module"),
         (["several"], 2, "several has several routers, name one: several:router, several:same, s"),

@@ -62,7 +62,9 @@ def run_schema(target: str, output: Path | None, wanted: Format | None) -> int:
 def _described(target: str) -> tuple[str, dict[str, Any]]:
     from portkit.typed.schema import schema_of  # noqa: PLC0415 - pydantic loads slowly
 
-    module, _, name = target.partition(":")
+    module, colon, name = target.partition(":")
+    if module and colon and not name:
+        raise _ProblemError(f"{target!r} names no router: write {module}:ROUTER", WRONG_USAGE)
     title, router = _router(_imported(module), module, name)
     try:
         return title, schema_of(router, title)
