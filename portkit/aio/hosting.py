@@ -12,9 +12,8 @@ from anyio.abc import TaskGroup
 
 from portkit._report import report
 from portkit.aio.event_loop import EventLoop, current_event_loop
-from portkit.aio.serving import Canceller
+from portkit.aio.serving import until_given_up
 from portkit.message import PortMessage
-from portkit.port import ReplyPort
 from portkit.runloop.guest import GuestRun
 from portkit.runloop.loop import RunLoop
 
@@ -74,10 +73,7 @@ async def _answer(
     event_loop: EventLoop, message: PortMessage, answering: Coroutine[Any, Any, None]
 ) -> None:
     try:
-        with anyio.CancelScope() as scope:
-            right = message.send_port if isinstance(message.send_port, ReplyPort) else None
-            if right is not None:
-                right._watch(Canceller(event_loop, scope))
+        with until_given_up(event_loop, message):
             await answering
             event_loop.flush_soon()
     except Exception as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -71,15 +72,22 @@ async def _handle(
     message: PortMessage,
 ) -> None:
     try:
-        with anyio.CancelScope() as scope:
-            right = message.send_port if isinstance(message.send_port, ReplyPort) else None
-            if right is not None:
-                right._watch(Canceller(event_loop, scope))
+        with until_given_up(event_loop, message) as right:
             if right is None or not right.is_abandoned:
                 await _deliver(port, call, message, right)
                 event_loop.flush_soon()
     finally:
         free.release()
+
+
+@contextmanager
+def until_given_up(event_loop: EventLoop, message: PortMessage) -> Iterator[ReplyPort | None]:
+    """Cancel what is awaited within if the requester gives up; the right to answer, if any."""
+    with anyio.CancelScope() as scope:
+        right = message.send_port if isinstance(message.send_port, ReplyPort) else None
+        if right is not None:
+            right._watch(_Canceller(event_loop, scope))
+        yield right
 
 
 async def _deliver(
@@ -110,7 +118,7 @@ async def _answer(
         right.answer(result)
 
 
-class Canceller:
+class _Canceller:
     """Cancels a task whose requester gave up; see :class:`portkit.port.AbandonHandler`."""
 
     __slots__ = ("_event_loop", "_scope")

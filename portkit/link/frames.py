@@ -11,6 +11,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from portkit.errors import ProtocolError
+from portkit.hooks import HEADERS_LIMIT
 
 VERSION = 1
 
@@ -42,7 +43,7 @@ HEADERS = 8
 
 MAX_RECORD = 4096
 """Bytes of a handshake's record, and of the body of any frame before the handshake is done."""
-MAX_HEADERS = 4096
+MAX_HEADERS = HEADERS_LIMIT
 """Bytes of a message's headers."""
 MAX_TEXT = 1024
 """Bytes of an error's text."""
