@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -72,7 +71,8 @@ async def _handle(
     message: PortMessage,
 ) -> None:
     try:
-        with until_given_up(event_loop, message) as right:
+        with until_given_up(event_loop, message):
+            right = message.send_port if isinstance(message.send_port, ReplyPort) else None
             if right is None or not right.is_abandoned:
                 await _deliver(port, call, message, right)
                 event_loop.flush_soon()
@@ -80,14 +80,17 @@ async def _handle(
         free.release()
 
 
-@contextmanager
-def until_given_up(event_loop: EventLoop, message: PortMessage) -> Iterator[ReplyPort | None]:
-    """Cancel what is awaited within if the requester gives up; the right to answer, if any."""
-    with anyio.CancelScope() as scope:
-        right = message.send_port if isinstance(message.send_port, ReplyPort) else None
-        if right is not None:
-            right._watch(_Canceller(event_loop, scope))
-        yield right
+def until_given_up(event_loop: EventLoop, message: PortMessage) -> anyio.CancelScope:
+    """What is awaited within is cancelled if the requester gives up.
+
+    Not a generator, as that leaves the exception it ends in a cycle with its traceback, and with
+    what the frames there hold.
+    """
+    scope = anyio.CancelScope()
+    right = message.send_port
+    if isinstance(right, ReplyPort):
+        right._watch(_Canceller(event_loop, scope))
+    return scope
 
 
 async def _deliver(

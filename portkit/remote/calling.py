@@ -32,7 +32,7 @@ class Serving:
     not the call.
     """
 
-    __slots__ = ("call",)
+    __slots__ = ("__weakref__", "call")
 
     def __init__(self, call: Call) -> None:
         self.call: Call | None = call

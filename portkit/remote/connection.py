@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
 
@@ -17,7 +17,7 @@ from portkit.message import Component
 from portkit.notifications import NotificationCenter
 from portkit.port import Port, ReplyPort
 from portkit.remote import failure
-from portkit.remote.calling import current_call
+from portkit.remote.calling import Serving, current_call
 from portkit.remote.exchange import Coming, Leaving
 from portkit.remote.export import REMOTE_MODE
 from portkit.remote.exports import ENDED, Exports
@@ -68,7 +68,7 @@ class Connection:
         self._exports = Exports(self)
         self._imports = Imports(self)
         self._handlers: list[Handler] = []
-        self.awaited: weakref.WeakSet[Coroutine[Any, Any, None]] = weakref.WeakSet()
+        self.awaited: weakref.WeakSet[Serving] = weakref.WeakSet()
         self._ended = False
         self._generation = _fork.generation
 

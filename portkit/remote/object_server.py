@@ -94,9 +94,10 @@ class ObjectServer:
                     f"{len(under_way)} calls are awaited here, which is the limit: make fewer at a "
                     "time, or raise max_awaited="
                 )
+            under_way.add(serving)
             answer_later(self.loop, message, answering)
-            under_way.add(answering)
         except PortError:
+            under_way.discard(serving)
             answering.close()
             if inspect.iscoroutine(result):
                 result.close()
@@ -112,6 +113,8 @@ class ObjectServer:
         except Exception as error:
             self._fail(message, method, error)
         finally:
+            # At once: it may be kept from being collected, as by the traceback of what ended it.
+            self._connection.awaited.discard(serving)
             serving.call = None
 
     def _read(self, message: PortMessage) -> tuple[Method, dict[str, Any], int]:
