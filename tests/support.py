@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Event, Thread
@@ -31,6 +31,14 @@ def complaints(stderr: str) -> str:
     Here others take the processor's time as well.
     """
     return re.sub(r"^Executing <.* took [\d.]+ seconds\n", "", stderr, flags=re.MULTILINE)
+
+
+def unmeasured(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables of a program that is to be interrupted: its coverage is not taken.
+
+    An interrupt in the wrong place leaves coverage's own lock locked.
+    """
+    return {name: value for name, value in variables.items() if not name.startswith("COVERAGE")}
 
 
 def run_on_thread(fn: Callable[[], T], *, timeout: float = PATIENCE) -> T:

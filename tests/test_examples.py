@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE, complaints
+from tests.support import PATIENCE, complaints, unmeasured
 from tests.windows import check, display
 
 __all__ = ["display"]
@@ -62,7 +62,7 @@ def test_ctrl_c_ends_an_example(name: str, env: dict[str, str], tmp_path: Path) 
         process = subprocess.Popen(
             [sys.executable, EXAMPLES / f"{name}.py"],
             cwd=tmp_path,
-            env={**env, "PORTKIT_RUNTIME_DIR": folder, "PYTHONUNBUFFERED": "1"},
+            env={**unmeasured(env), "PORTKIT_RUNTIME_DIR": folder, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -19,7 +19,7 @@ import pytest
 import portkit
 from portkit.cli.demo.sides import _CHECK_IN_TIMEOUT
 from tests.cli.helpers import PORTKIT, demo, environment, row, run
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, eventually, unmeasured
 
 
 def digest_of_tree(root: Path) -> str:
@@ -174,10 +174,12 @@ class OnTerminal:
     def __init__(self, *command: str | Path, **variables: str) -> None:
         self._ours, theirs = pty.openpty()
         variables = environment(TERM="xterm", COLUMNS="100", **variables)
-        # An interrupt in the wrong place leaves coverage's own lock locked: do not measure these.
-        unmeasured = {k: v for k, v in variables.items() if not k.startswith("COVERAGE")}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=theirs, env=unmeasured, process_group=0
+            command,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env=unmeasured(variables),
+            process_group=0,
         )
         os.close(theirs)
         self.seen = ""

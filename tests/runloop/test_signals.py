@@ -23,7 +23,7 @@ from portkit import (
     Timer,
 )
 from tests.ports.helpers import in_child
-from tests.support import PATIENCE, LoopThread, eventually, keep_alive
+from tests.support import PATIENCE, LoopThread, eventually, keep_alive, unmeasured
 
 
 @contextmanager
@@ -258,6 +258,7 @@ def test_sigint_ends_a_sleeping_main_loop(sleeping_on: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=unmeasured(os.environ),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "asleep\n"
