@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -166,10 +167,22 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
+def signals_ring() -> int:
+    """The descriptor that signals ring, or -1."""
+    found = signal.set_wakeup_fd(-1)
+    if found != -1:
+        signal.set_wakeup_fd(found, warn_on_full_buffer=False)
+    return found
+
+
 class Leftovers:
-    """Threads and descriptors that are there now but were not when this object was made."""
+    """Threads and descriptors that are there now but were not when this object was made.
+
+    Made on the main thread, and so is what is left that signals ring.
+    """
 
     def __init__(self) -> None:
+        self._ring = signals_ring()
         self._threads = set(threading.enumerate())
         self._descriptors = open_descriptors()
 
@@ -181,7 +194,9 @@ class Leftovers:
             for fd, what in open_descriptors().items()
             if self._descriptors.get(fd) != what
         ]
-        return threads + descriptors
+        ring = signals_ring()
+        rung = [] if ring == self._ring else [f"signals ring descriptor {ring}"]
+        return threads + descriptors + rung
 
     def settle(self, timeout: float = 5.0) -> list[str]:
         """What is left once garbage is collected and threads that are ending have ended."""

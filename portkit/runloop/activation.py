@@ -435,8 +435,9 @@ def catch_signals(loop: RunLoop) -> None:
     would wait for the next event. A descriptor that somebody else set stays.
     """
     loop._catches_signals = True
-    before = signal.set_wakeup_fd(loop._waiter.write_fd, warn_on_full_buffer=False)
-    if before != -1:
+    ours = loop._waiter.write_fd
+    before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+    if before not in {-1, ours}:  # ours is there if a signal handler kept it from being taken back
         loop._catches_signals = False
         signal.set_wakeup_fd(before)
 

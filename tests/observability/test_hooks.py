@@ -698,6 +698,7 @@ def storm(serve: Callable[[MachPort], object], count: int) -> tuple[list[int], i
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
             gc.enable()
+        RunLoop.current().run_in_mode(DEFAULT_MODE, 0)  # the last one may have left a run undone
         port.invalidate()
         sender.result()
     return seen, struck

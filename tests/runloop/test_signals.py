@@ -22,6 +22,7 @@ from portkit import (
     RunResult,
     Timer,
 )
+from portkit.runloop import activation
 from tests.ports.helpers import in_child
 from tests.support import PATIENCE, LoopThread, eventually, keep_alive, unmeasured
 
@@ -193,6 +194,20 @@ def test_somebody_elses_wake_up_descriptor_stays(main: RunLoop) -> None:
         signal.set_wakeup_fd(before)
         os.close(read_fd)
         os.close(write_fd)
+
+
+def test_what_an_interrupt_kept_from_being_given_back_is_after_the_next_run(
+    main: RunLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(loop: RunLoop) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(activation, "leave_signals", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            main.run_in_mode(DEFAULT_MODE, 0)
+    main.run_in_mode(DEFAULT_MODE, 0)
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
