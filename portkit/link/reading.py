@@ -20,8 +20,6 @@ from portkit.runloop.poller import READ
 from portkit.runloop.pump import PumpSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from portkit.link.link import Link
     from portkit.link.rights import Export
     from portkit.local_port import LocalPort
@@ -112,7 +110,8 @@ class Reading:
                 if waiter not in self._callers:
                     self._callers.append(waiter)
                 return False
-            if reader is not None:
+            # A loop of this very thread does not look while the thread waits here: it may watch on.
+            if reader is not None and not reader.is_of(waiter):
                 reader.watch(0)
             self._reader = waiter
             return True
@@ -122,6 +121,9 @@ class Reading:
         if self._link.is_closed:
             self._reader = None
         elif self._callers:
+            for source in (self._temporary, self._home):
+                if source is not None:
+                    source.watch(0)
             self._reader = self._callers.popleft()
             self._reader.ring()
         elif (source := self._temporary or self._home) is not None:
@@ -200,10 +202,8 @@ class Reading:
         # Its loop may be in a callback, or not run: have the service thread look in a moment.
         service.look_after(self)
 
-    def _new_source(self, fd: int, lost: Callable[[], None] = lambda: None) -> PumpSource:
-        return PumpSource(
-            fd, self._link.read, interest=0, lost=lost, guard=guard, neglected=self.look_after
-        )
+    def _new_source(self, fd: int) -> PumpSource:
+        return PumpSource(fd, self._link.read, interest=0, guard=guard, neglected=self.look_after)
 
     # The run loop that serves the ports.
 
@@ -217,8 +217,9 @@ class Reading:
         if self._shared or (loop is not None and loop is self._loop and self._covers(port)):
             return
         with self._link.lock:
-            if self._temporary is not None:
-                export.settled = False  # somebody reads for now, perhaps in that very mode: later
+            temporary = self._temporary
+            if temporary is not None and (loop is None or not temporary.is_on(loop)):
+                export.settled = False  # another loop reads for now: later
             elif loop is not None and self._loop in (None, loop):
                 export.settled = self._move_in(loop, port)
             elif self._loop is not None:
@@ -243,25 +244,36 @@ class Reading:
         channel = self._link.channel
         if channel is None:
             return True
-        home = self._home
-        if home is None:
-            home = self._new_source(channel.fileno(), self._loop_lost)
+        temporary = self._temporary
+        home = self._home or temporary or self._new_source(channel.fileno())
+        modes = [slot.mode for slot in port._slots]
+        if temporary is not None:  # it stays: the loop is likely to run its mode again
+            modes += temporary.modes
         try:
-            for slot in port._slots:
-                if not home.is_in(slot.mode):
-                    loop._add(home, slot.mode.name)
+            for mode in modes:
+                if not home.is_in(mode):
+                    loop._add(home, mode.name)
         except LoopEndedError:
             return True
         except OSError:  # no descriptor for a mode's poller: who reads now goes on
-            if self._home is None:
+            if home not in (self._home, temporary):
                 home.invalidate()
             return False
-        self._home, self._loop = home, loop
-        if self._reader is not home and not isinstance(self._reader, Waiter):
-            if self._reader is not None:
-                self._reader.watch(0)
-            self._hand_to(home)
+        home.lost = self._loop_lost
+        self._home, self._temporary, self._loop = home, None, loop
+        self._take_over(home)
+        if temporary is not None and temporary is not home:
+            temporary.invalidate()
         return True
+
+    def _take_over(self, home: PumpSource) -> None:
+        """Have the loop read from now on, unless a thread waits at the link."""
+        reader = self._reader
+        if reader is home or isinstance(reader, Waiter):
+            return
+        if reader is not None:
+            reader.watch(0)
+        self._hand_to(home)
 
     def _move_out(self) -> None:
         home, self._home, self._loop = self._home, None, None
@@ -302,10 +314,12 @@ class Reading:
             raise
 
     def stop_reading(self, source: PumpSource | None) -> None:
-        """What :meth:`read_in_mode` gave is no longer needed."""
+        """What :meth:`read_in_mode` gave is no longer needed, unless it has come to stay."""
         if source is None:
             return
         with self._link.lock:
+            if source is self._home:
+                return
             try:
                 if self._temporary is source:
                     self._temporary = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from portkit.runloop.item import Item
 
 if TYPE_CHECKING:
+    from portkit._wakeup import Waiter
     from portkit.runloop.loop import RunLoop
     from portkit.runloop.mode import Mode
 
@@ -22,12 +23,15 @@ class PumpSource(Item):
         fd: an open descriptor, which stays the caller's.
         pump: called without arguments on the loop's thread; never raises an ``Exception``.
         interest: what to watch for, ``READ`` or ``WRITE`` of the poller, or 0 for now.
-        lost: called when the loop's thread ends.
         guard: for the modes that the source is in; see :class:`~portkit.runloop.mode.Mode`.
         neglected: for who guards: the loop is in a long callback, or does not run.
+
+    Attributes:
+        lost: called when the loop's thread ends.
+        modes: those that it is in.
     """
 
-    __slots__ = ("_guard", "_lost", "_modes", "fd", "interest", "neglected", "pump")
+    __slots__ = ("_guard", "fd", "interest", "lost", "modes", "neglected", "pump")
 
     kind = "pump"
     keeps_mode_alive = False
@@ -48,8 +52,8 @@ class PumpSource(Item):
         self.fd: int = fd
         self.pump: Callable[[], None] = pump
         self.interest: int = interest
-        self._lost = lost
-        self._modes: tuple[Mode, ...] = ()
+        self.lost: Callable[[], None] = lost
+        self.modes: tuple[Mode, ...] = ()
 
     def watch(self, interest: int) -> None:
         """Watch for something else, or with 0 for nothing; at once in a sleeping loop too."""
@@ -58,13 +62,21 @@ class PumpSource(Item):
         self.interest = interest
         for loop in self._loops:
             with loop._lock:
-                for mode in self._modes:
+                for mode in self.modes:
                     if mode.poller is not None:
                         mode.poller.modify(self.fd, interest)
 
     def is_in(self, mode: Mode) -> bool:
         """Whether the source is in that mode."""
-        return mode in self._modes
+        return mode in self.modes
+
+    def is_on(self, loop: RunLoop) -> bool:
+        """Whether the source is in a mode of that loop."""
+        return loop in self._loops
+
+    def is_of(self, waiter: Waiter) -> bool:
+        """Whether that is the waiter of its loop's thread."""
+        return waiter in [loop._waiter for loop in self._loops]
 
     @property
     def is_awaited(self) -> bool:
@@ -72,7 +84,7 @@ class PumpSource(Item):
         for loop in self._loops:
             activation = loop._activation
             if loop._is_waiting and activation is not None:
-                return activation.mode in self._modes
+                return activation.mode in self.modes
         return False
 
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
@@ -85,10 +97,10 @@ class PumpSource(Item):
         mode.pumps[self.fd] = self
         if self._guard is not None:
             mode.guard = self._guard
-        self._modes += (mode,)
+        self.modes += (mode,)
 
     def _leave(self, loop: RunLoop, mode: Mode) -> None:
-        self._modes = tuple([other for other in self._modes if other is not mode])
+        self.modes = tuple([other for other in self.modes if other is not mode])
         if mode.pumps.get(self.fd) is not self:
             return
         del mode.pumps[self.fd]
@@ -97,7 +109,7 @@ class PumpSource(Item):
 
     def _loop_ended(self, loop: RunLoop) -> None:
         super()._loop_ended(loop)
-        self._lost()
+        self.lost()
 
     def __repr__(self) -> str:
         return f"<PumpSource fd={self.fd} {self.pump!r}>"
