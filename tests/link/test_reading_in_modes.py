@@ -58,14 +58,6 @@ def ask(handle: Port, *ports: Port) -> None:
     assert answer.data == b"!"
 
 
-def test_each_wait_has_its_own_source_at_first(handle: Port, sources: list[PumpSource]) -> None:
-    with MachPort() as desk:
-        RunLoop.current().add_port(desk, "mode")
-        for _ in range(3):
-            ask(handle)
-    assert len(sources) == 3
-
-
 def test_once_called_back_it_keeps_it(handle: Port, sources: list[PumpSource]) -> None:
     with MachPort(lambda message: b"here") as desk:
         RunLoop.current().add_port(desk, "mode")
