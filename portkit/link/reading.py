@@ -102,7 +102,8 @@ class Reading:
                     pass
 
     def _take(self, waiter: Waiter) -> bool:
-        with self._link.lock:
+        link = self._link
+        with link.lock:
             reader = self._reader
             if isinstance(reader, Waiter):
                 if reader is waiter:
@@ -110,27 +111,26 @@ class Reading:
                 if waiter not in self._callers:
                     self._callers.append(waiter)
                 return False
-            # A loop of this very thread does not look while the thread waits here: it may watch on.
-            if reader is not None and not reader.is_of(waiter):
+            # A loop of this very thread does not look while the thread waits here: it may watch on,
+            # until another one reads.
+            if reader is not None and (reader is link.service_source or not reader.is_of(waiter)):
                 reader.watch(0)
             self._reader = waiter
             return True
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, *, at_once: bool = False) -> None:
         """To the caller that has waited longest, else the loop, else nobody for a moment."""
         if self._link.is_closed:
             self._reader = None
         elif self._callers:
-            for source in (self._temporary, self._home):
-                if source is not None:
-                    source.watch(0)
-            self._reader = self._callers.popleft()
-            self._reader.ring()
+            self._reader = caller = self._callers.popleft()
+            self._unwatch_all_but(None)
+            caller.ring()
         elif (source := self._temporary or self._home) is not None:
             self._hand_to(source)
         else:
             self._reader = None
-            if self._shared or self._onlookers:
+            if self._shared or self._onlookers or at_once:
                 self._adopt()
             else:
                 service.look_after(self)
@@ -198,9 +198,15 @@ class Reading:
 
     def _hand_to(self, source: PumpSource) -> None:
         self._reader = source
+        self._unwatch_all_but(source)
         source.watch(READ)
         # Its loop may be in a callback, or not run: have the service thread look in a moment.
         service.look_after(self)
+
+    def _unwatch_all_but(self, reader: PumpSource | None) -> None:
+        for source in (self._temporary, self._home):
+            if source is not None and source is not reader:
+                source.watch(0)
 
     def _new_source(self, fd: int) -> PumpSource:
         return PumpSource(fd, self._link.read, interest=0, guard=guard, neglected=self.look_after)
@@ -248,7 +254,8 @@ class Reading:
         home = self._home or temporary or self._new_source(channel.fileno())
         modes = [slot.mode for slot in port._slots]
         if temporary is not None:  # it stays: the loop is likely to run its mode again
-            modes += temporary.modes
+            # That comes last: until the others are entered, which may fail, it is to go on.
+            modes = [mode for mode in modes if not temporary.is_in(mode)] + [*temporary.modes]
         try:
             for mode in modes:
                 if not home.is_in(mode):
@@ -276,12 +283,14 @@ class Reading:
         self._hand_to(home)
 
     def _move_out(self) -> None:
-        home, self._home, self._loop = self._home, None, None
+        home, loop = self._home, self._loop
+        self._home = self._loop = None
         if home is None:
             return
         home.invalidate()
         if self._reader is home:
-            self._pass_on()
+            # The loop may be about to wait for what comes by the link.
+            self._pass_on(at_once=loop is not None and loop._activation is not None)
 
     def _loop_lost(self) -> None:
         with self._link.lock:

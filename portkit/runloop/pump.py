@@ -63,7 +63,7 @@ class PumpSource(Item):
         for loop in self._loops:
             with loop._lock:
                 for mode in self.modes:
-                    if mode.poller is not None:
+                    if mode.poller is not None and mode.pumps.get(self.fd) is self:
                         mode.poller.modify(self.fd, interest)
 
     def is_in(self, mode: Mode) -> bool:
@@ -89,6 +89,8 @@ class PumpSource(Item):
 
     def _enter(self, loop: RunLoop, mode: Mode) -> None:
         poller = loop._poller(mode)
+        if self.fd in mode.pumps:  # whose place this one takes
+            poller.unregister(self.fd)
         try:
             poller.register(self.fd, self.interest)
         except FileExistsError:  # of one that a signal handler kept from entering, or leaving
