@@ -8,8 +8,8 @@ import struct
 NOT_BOTH_TLS = "one side speaks TLS and the other does not: give tls= to both, or to none"
 """What either side says where that is so."""
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
-_INFO = struct.Struct("=24xI92xQ")
-"""Of Linux's struct tcp_info: tcpi_unacked, in segments, and tcpi_bytes_acked."""
+_INFO = struct.Struct("=24xI92xQ16xI")
+"""Of Linux's struct tcp_info: tcpi_unacked, in segments, tcpi_bytes_acked, tcpi_notsent_bytes."""
 
 
 class Connection(socket.socket):
@@ -35,9 +35,9 @@ class Connection(socket.socket):
         except OSError:
             return None  # it has ended
         if len(info) < _INFO.size:
-            return None  # a kernel before 4.1
-        under_way, acknowledged = _INFO.unpack(info)
-        return int(acknowledged) if under_way else None
+            return None  # a kernel before 4.6
+        under_way, acknowledged, waiting = _INFO.unpack(info)  # waiting: for the peer's window
+        return int(acknowledged) if under_way or waiting else None
 
     def end(self) -> None:
         """End both directions."""
