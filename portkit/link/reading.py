@@ -123,9 +123,9 @@ class Reading:
         if self._link.is_closed:
             self._reader = None
         elif self._callers:
-            self._reader = caller = self._callers.popleft()
             self._unwatch_all_but(None)
-            caller.ring()
+            self._reader = self._callers.popleft()
+            self._reader.ring()
         elif (source := self._temporary or self._home) is not None:
             self._hand_to(source)
         else:
