@@ -178,7 +178,7 @@ def signals_ring() -> int:
 class Leftovers:
     """Threads and descriptors that are there now but were not when this object was made.
 
-    Made on the main thread, and so is what is left that signals ring.
+    What signals ring counts as well, which is why it is made and asked on the main thread.
     """
 
     def __init__(self) -> None:

@@ -24,7 +24,14 @@ from portkit import (
 )
 from portkit.runloop import activation
 from tests.ports.helpers import in_child
-from tests.support import PATIENCE, LoopThread, eventually, keep_alive, unmeasured
+from tests.support import (
+    PATIENCE,
+    LoopThread,
+    eventually,
+    keep_alive,
+    signals_ring,
+    unmeasured,
+)
 
 
 @contextmanager
@@ -167,9 +174,7 @@ def test_the_wake_up_descriptor_is_given_back(main: RunLoop) -> None:
     seen: list[int] = []
 
     def look() -> None:
-        fd = signal.set_wakeup_fd(-1)
-        signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
-        seen.append(fd)
+        seen.append(signals_ring())
 
     main.perform(look)
     main.perform(main.run_in_mode, DEFAULT_MODE, 0)  # a nested run leaves it alone
